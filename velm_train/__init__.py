@@ -1,0 +1,12 @@
+"""velm_train: detect with a frozen detector, gate with a false-alarm guarantee, name the defect with a tuned MLLM."""
+
+import os
+
+# Spinning OpenMP threads make a shared CPU ten times slower; this must be set before torch is imported.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
+from velm_train.core.torchvision_shim import install_torchvision_shim  # noqa: E402 - after the line above
+
+install_torchvision_shim()
+
+__version__ = "0.1.0"

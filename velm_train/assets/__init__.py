@@ -1,0 +1,1 @@
+"""Pinned weights and pictures: fetched from the package index, verified, converted once, found again."""

@@ -1,0 +1,1 @@
+"""Frozen vision encoders that detectors and models share."""

@@ -1,0 +1,1 @@
+"""Instruction samples in, token ids and padded batches out."""

@@ -1,0 +1,158 @@
+"""Settings for which images, and which role each plays."""
+
+from dataclasses import dataclass
+
+from velm_train.config.checks import at_least, between, inside, one_of, require
+from velm_train.core.errors import ConfigError
+
+TASKS = ("run", "train", "instruct", "detect", "preview", "fetch", "doctor")
+READERS = ("textures", "textile", "mvtec_style", "generic_folder", "table")
+
+
+@dataclass(kw_only=True, slots=True)
+class TaskConfig:
+    """What to do.
+
+    Attributes:
+        name: how far to go: run (everything), train, instruct, detect; or preview, fetch, doctor.
+        num_preview: samples that task=preview prints, 1 or more.
+    """
+
+    name: str
+    num_preview: int
+
+    def __post_init__(self) -> None:
+        """Checks the values."""
+        one_of("task.name", self.name, TASKS)
+        at_least("task.num_preview", self.num_preview, 1)
+
+
+@dataclass(kw_only=True, slots=True)
+class PathsConfig:
+    """Folders; created when first written to.
+
+    Attributes:
+        assets: fetched weights and images, shared by all projects of a user.
+        artifacts: finished stages, content-addressed, shared by all runs.
+        outputs: one folder per run.
+    """
+
+    assets: str
+    artifacts: str
+    outputs: str
+
+    def __post_init__(self) -> None:
+        """Checks the values."""
+        for key in ("assets", "artifacts", "outputs"):
+            require(bool(getattr(self, key)), key=f"paths.{key}", got="''", allowed="a folder")
+
+
+@dataclass(kw_only=True, slots=True)
+class SynthesisConfig:
+    """How the textures set is made; only for `dataset.reader=textures`.
+
+    Attributes:
+        height_px: image height, 64 to 1024 pixels.
+        width_px: image width, 64 to 1024 pixels.
+        train_good: normal training images per category, 2 or more.
+        test_good: normal test images per category, 1 or more.
+        defects_seen: images per defect type in seen categories, half of them from the training part, 2 or more.
+        defects_unseen: images per defect type in unseen categories, 1 or more.
+        seed: of the images; apart from the run's seed, so that runs with several seeds share one set.
+    """
+
+    height_px: int
+    width_px: int
+    train_good: int
+    test_good: int
+    defects_seen: int
+    defects_unseen: int
+    seed: int
+
+    def __post_init__(self) -> None:
+        """Checks the values."""
+        between("dataset.synthesis.height_px", self.height_px, 64, 1024, "pixels")
+        between("dataset.synthesis.width_px", self.width_px, 64, 1024, "pixels")
+        at_least("dataset.synthesis.train_good", self.train_good, 2, "images")
+        at_least("dataset.synthesis.test_good", self.test_good, 1, "images")
+        at_least("dataset.synthesis.defects_seen", self.defects_seen, 2, "images")
+        at_least("dataset.synthesis.defects_unseen", self.defects_unseen, 1, "images")
+
+
+@dataclass(kw_only=True, slots=True)
+class DatasetConfig:
+    """Which images.
+
+    Attributes:
+        name: used in image ids and reports.
+        reader: textures and textile are made from fetched assets; mvtec_style, generic_folder and table read `root`.
+        root: dataset folder (or CSV/JSONL file for table); must be null for the embedded readers.
+        categories: categories to use; empty means all.
+        unseen_categories: categories that training never sees.
+        taxonomy: file name in data/taxonomies without .json, a path, or null to derive names from the folders.
+        synthesis: how the textures set is made, or null.
+    """
+
+    name: str
+    reader: str
+    root: str | None
+    categories: list[str]
+    unseen_categories: list[str]
+    taxonomy: str | None
+    synthesis: SynthesisConfig | None
+
+    def __post_init__(self) -> None:
+        """Checks the values."""
+        one_of("dataset.reader", self.reader, READERS)
+        embedded = self.reader in {"textures", "textile"}
+        require(
+            embedded or self.root is not None,
+            key="dataset.root",
+            got=self.root,
+            allowed="a folder, for example dataset.root=/data/mvtec",
+        )
+        require(not embedded or self.root is None, key="dataset.root", got=self.root, allowed=f"null ({self.reader})")
+        textures = self.reader == "textures"
+        require(
+            textures == (self.synthesis is not None),
+            key="dataset.synthesis",
+            got="null" if self.synthesis is None else "set",
+            allowed="set for dataset.reader=textures, null otherwise",
+        )
+        unknown = set(self.unseen_categories) - set(self.categories)
+        if self.categories and unknown:
+            raise ConfigError(f"dataset.unseen_categories names {sorted(unknown)}, which dataset.categories lacks")
+
+
+@dataclass(kw_only=True, slots=True)
+class ProtocolConfig:
+    """Which image plays which role.
+
+    Attributes:
+        name: shown in reports; k_shot is P1 of the design.
+        k_shot: labelled defects per type and seen category used for training, 1 or more.
+        validation_per_type: further ones kept for calibration of answers, 0 or more.
+        reference_normals: normals per category kept as references, 0 or more.
+        max_train_normals: normals per category that the detector is fitted on, 0 for all.
+        max_test_per_type: test images per category and type, 0 for all.
+        test_normal_fraction: share of the normals held out for testing where the set has no test normals, above 0, below 1.
+        calibration_fraction: share of training normals held out to calibrate the gate; 0 means leave-one-out.
+    """
+
+    name: str
+    k_shot: int
+    validation_per_type: int
+    reference_normals: int
+    max_train_normals: int
+    max_test_per_type: int
+    test_normal_fraction: float
+    calibration_fraction: float
+
+    def __post_init__(self) -> None:
+        """Checks the values."""
+        one_of("protocol.name", self.name, ("k_shot",))
+        at_least("protocol.k_shot", self.k_shot, 1, "images per type")
+        for key in ("validation_per_type", "reference_normals", "max_train_normals", "max_test_per_type"):
+            at_least(f"protocol.{key}", getattr(self, key), 0)
+        inside("protocol.test_normal_fraction", self.test_normal_fraction, 0.0, 1.0)
+        between("protocol.calibration_fraction", self.calibration_fraction, 0.0, 0.9)

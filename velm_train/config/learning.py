@@ -1,0 +1,160 @@
+"""Settings for training, evaluation and logging."""
+
+from dataclasses import dataclass
+
+from velm_train.config.checks import at_least, between, inside, one_of
+
+WANDB_MODES = ("offline", "online", "disabled")
+BALANCES = ("none", "type")
+BASELINES = ("linear_probe", "prototype", "untuned", "image_blind", "look_twice_off")
+
+
+@dataclass(kw_only=True, slots=True)
+class AlignmentConfig:
+    """The first training stage: visual tokens are pulled to the words' embeddings, without a language-model pass.
+
+    Attributes:
+        max_steps: optimiser steps; 0 skips the stage.
+        batch_size: samples per step.
+        learning_rate: above 0.
+        temperature: of the cosine similarities, above 0.
+        second_look_weight: weight of the second-look tokens' term, 0 or more.
+        bce_weight: weight of the adapter's own anomaly score, 0 or more.
+    """
+
+    max_steps: int
+    batch_size: int
+    learning_rate: float
+    temperature: float
+    second_look_weight: float
+    bce_weight: float
+
+    def __post_init__(self) -> None:
+        """Checks the values."""
+        at_least("alignment.max_steps", self.max_steps, 0)
+        at_least("alignment.batch_size", self.batch_size, 1)
+        inside("alignment.learning_rate", self.learning_rate, 0.0, 1.0)
+        inside("alignment.temperature", self.temperature, 0.0, 10.0)
+        at_least("alignment.second_look_weight", self.second_look_weight, 0.0)
+        at_least("alignment.bce_weight", self.bce_weight, 0.0)
+
+
+@dataclass(kw_only=True, slots=True)
+class TrainerConfig:
+    """The second training stage, run by Lightning.
+
+    Attributes:
+        max_steps: optimiser steps, 1 or more.
+        batch_size: samples per forward pass, 1 or more.
+        accumulate: forward passes per optimiser step, 1 or more.
+        lora_learning_rate: peak, above 0.
+        projector_learning_rate: peak, 0 freezes the projector.
+        look_twice_learning_rate: peak, 0 freezes the adapter.
+        weight_decay: 0 or more; never on biases and norms.
+        warmup_fraction: share of the steps, 0 to 1.
+        min_learning_rate_fraction: where the cosine ends, share of the peak, 0 to 1.
+        gradient_clip: largest gradient norm, above 0.
+        bce_weight: weight of the adapter's own anomaly score in the loss, 0 or more.
+        balance: none, or type for equal shares of every answer.
+        checkpoint_every: optimiser steps between checkpoints, 1 or more.
+        accelerator: cpu, gpu or auto, as in Lightning.
+        devices: number of devices.
+        precision: Lightning's precision string.
+    """
+
+    max_steps: int
+    batch_size: int
+    accumulate: int
+    lora_learning_rate: float
+    projector_learning_rate: float
+    look_twice_learning_rate: float
+    weight_decay: float
+    warmup_fraction: float
+    min_learning_rate_fraction: float
+    gradient_clip: float
+    bce_weight: float
+    balance: str
+    checkpoint_every: int
+    accelerator: str
+    devices: int
+    precision: str
+
+    def __post_init__(self) -> None:
+        """Checks the values."""
+        for key in ("max_steps", "batch_size", "accumulate", "checkpoint_every", "devices"):
+            at_least(f"trainer.{key}", getattr(self, key), 1)
+        inside("trainer.lora_learning_rate", self.lora_learning_rate, 0.0, 1.0)
+        between("trainer.projector_learning_rate", self.projector_learning_rate, 0.0, 1.0)
+        between("trainer.look_twice_learning_rate", self.look_twice_learning_rate, 0.0, 1.0)
+        at_least("trainer.weight_decay", self.weight_decay, 0.0)
+        between("trainer.warmup_fraction", self.warmup_fraction, 0.0, 1.0)
+        between("trainer.min_learning_rate_fraction", self.min_learning_rate_fraction, 0.0, 1.0)
+        inside("trainer.gradient_clip", self.gradient_clip, 0.0, 1e6)
+        at_least("trainer.bce_weight", self.bce_weight, 0.0)
+        one_of("trainer.balance", self.balance, BALANCES)
+        one_of("trainer.accelerator", self.accelerator, ("cpu", "gpu", "auto"))
+        one_of("trainer.precision", self.precision, ("32-true", "bf16-mixed", "16-mixed"))
+
+
+@dataclass(kw_only=True, slots=True)
+class EvaluationConfig:
+    """How the gated system is scored.
+
+    Attributes:
+        option_orders: orders of the closed list that are averaged, 1 or more.
+        batch_size: questions per forward pass, 1 or more.
+        baselines: rows beside the tuned model.
+        max_control_images: flagged test images that the untuned row is scored on; 0 for all.
+        bootstrap: resamples for the intervals, 100 or more.
+    """
+
+    option_orders: int
+    batch_size: int
+    baselines: list[str]
+    max_control_images: int
+    bootstrap: int
+
+    def __post_init__(self) -> None:
+        """Checks the values."""
+        at_least("evaluation.option_orders", self.option_orders, 1)
+        at_least("evaluation.batch_size", self.batch_size, 1)
+        for name in self.baselines:
+            one_of("evaluation.baselines", name, BASELINES)
+        at_least("evaluation.max_control_images", self.max_control_images, 0)
+        at_least("evaluation.bootstrap", self.bootstrap, 100)
+
+
+@dataclass(kw_only=True, slots=True)
+class LoggerConfig:
+    """Where training is logged besides the run folder.
+
+    Attributes:
+        wandb_mode: offline, online or disabled.
+        project: W&B project.
+        tags: W&B tags.
+    """
+
+    wandb_mode: str
+    project: str
+    tags: list[str]
+
+    def __post_init__(self) -> None:
+        """Checks the values."""
+        one_of("logger.wandb_mode", self.wandb_mode, WANDB_MODES)
+
+
+@dataclass(kw_only=True, slots=True)
+class CallbacksConfig:
+    """What is watched while training.
+
+    Attributes:
+        log_every: optimiser steps between logged values, 1 or more.
+        throughput: whether tokens per second and the padding share are logged.
+    """
+
+    log_every: int
+    throughput: bool
+
+    def __post_init__(self) -> None:
+        """Checks the values."""
+        at_least("callbacks.log_every", self.log_every, 1)

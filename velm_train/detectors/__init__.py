@@ -1,0 +1,1 @@
+"""Frozen unsupervised detectors: good images in, anomaly scores and maps out."""

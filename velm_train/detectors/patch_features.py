@@ -1,0 +1,106 @@
+"""Images go in; one locally aware feature vector per patch of the finest chosen layer comes out."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+from torch.nn import functional as F
+
+from velm_train.backbones.preprocess import resize_batch
+from velm_train.backbones.protocol import Backbone
+from velm_train.core.errors import ConfigError, DataError
+from velm_train.core.records import SizeHW
+from velm_train.detectors.protocol import RGBImages
+
+
+@dataclass(frozen=True, kw_only=True)
+class PatchFeatures:
+    """Features of a batch of images, layers side by side, each in its own units.
+
+    Attributes:
+        values: float32; patches row by row.
+        grid_hw: patch rows and columns, P = h * w.
+    """
+
+    values: Float[Tensor, "B P C"]
+    grid_hw: SizeHW
+
+
+class PatchExtractor:
+    """Runs a frozen backbone and makes patch features as PatchCore does (Roth et al. 2022, section 3.1)."""
+
+    def __init__(
+        self, backbone: Backbone, *, layers: Sequence[str], input_hw: SizeHW, batch_size: int, device: torch.device
+    ) -> None:
+        """Checks the layers against the backbone.
+
+        Raises:
+            ConfigError: if a layer is unknown or none is named.
+        """
+        unknown = [layer for layer in layers if layer not in backbone.layers]
+        if unknown or not layers:
+            raise ConfigError(
+                f"detector layers {list(layers)} on backbone {backbone.identity}: unknown {unknown}; "
+                f"name at least one of {sorted(backbone.layers)}"
+            )
+        self._backbone = backbone
+        self._layers = tuple(layers)
+        self._input_hw = input_hw
+        self._batch_size = batch_size
+        self._device = device
+        self.channels = tuple(backbone.layers[layer].channels for layer in layers)
+
+    def batches(self, images: RGBImages) -> list[range]:
+        """Returns the index ranges in which a sequence of images is processed."""
+        return [
+            range(start, min(start + self._batch_size, len(images)))
+            for start in range(0, len(images), self._batch_size)
+        ]
+
+    @torch.inference_mode()
+    def __call__(self, images: RGBImages) -> PatchFeatures:
+        """Returns the patch features of one batch.
+
+        Every layer is averaged over 3x3 neighbours (the image's edge does not count as zeros), brought to the finest
+        layer's grid bilinearly, and set beside the others.
+
+        Raises:
+            DataError: if the backbone returns values that are not finite.
+        """
+        pixels = resize_batch(list(images), self._input_hw).to(self._device)
+        maps = self._backbone.features(pixels, layers=self._layers)
+        grid_hw = max(((maps[layer].shape[2], maps[layer].shape[3]) for layer in self._layers), key=math.prod)
+        parts = []
+        for layer in self._layers:
+            averaged = F.avg_pool2d(maps[layer].float(), 3, stride=1, padding=1, count_include_pad=False)
+            if averaged.shape[2:] != grid_hw:
+                averaged = F.interpolate(averaged, size=grid_hw, mode="bilinear", align_corners=False)
+            parts.append(averaged.flatten(2).transpose(1, 2))  # (B, P, C_layer)
+        values = torch.cat(parts, dim=2)
+        if not bool(torch.isfinite(values).all()):
+            raise DataError(
+                f"backbone {self._backbone.identity} gave features that are not finite; "
+                f"check its weights and the images"
+            )
+        return PatchFeatures(values=values, grid_hw=grid_hw)
+
+    def mean_norms(self, values: Float[Tensor, "B P C"]) -> Float[Tensor, "B L"]:
+        """Returns the mean L2 norm of each layer's part over an image's patches, float64."""
+        parts = torch.split(values, list(self.channels), dim=2)
+        return torch.stack([torch.linalg.vector_norm(part, dim=2).double().mean(dim=1) for part in parts], dim=1)
+
+    def channel_scales(self, mean_norms: Float[Tensor, "I L"]) -> Float[Tensor, " C"]:
+        """Returns the factor of every channel that gives each layer a mean norm of 1 over the images.
+
+        Without it the layer with the largest activations alone would decide the distances.
+
+        Raises:
+            DataError: if a layer is zero on every image.
+        """
+        means = mean_norms.mean(dim=0)
+        if bool((means <= 0).any()):
+            raise DataError(f"a layer of {list(self._layers)} is zero on every image; choose other layers")
+        return torch.repeat_interleave(1 / means, torch.tensor(self.channels, device=means.device)).float()

@@ -1,0 +1,82 @@
+"""What every detector offers: fitted on good images, it turns images into scores and maps, out-of-sample on request."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Protocol, runtime_checkable
+
+import numpy as np
+from jaxtyping import UInt8
+
+from velm_train.core.shapes import AnomalyMap
+
+RGBImages = Sequence[UInt8[np.ndarray, "_ _ 3"]]
+"""Pictures in RGB order, 0..255; each may have its own size."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class RawDetection:
+    """A detector's word about one image, before it is tied to a record.
+
+    Attributes:
+        anomaly_score: raw units, higher is more anomalous.
+        anomaly_map: float32, raw units, the detector's own resolution, covering the whole image.
+    """
+
+    anomaly_score: float
+    anomaly_map: AnomalyMap
+
+
+@runtime_checkable
+class Detector(Protocol):
+    """A frozen detector of one category; only `fit` and `load_state` change it."""
+
+    @property
+    def transductive(self) -> bool:
+        """True if `detect` looks at the other images it is given, so that scores are not exchangeable."""
+        ...
+
+    @property
+    def settings_hash(self) -> str:
+        """Hash of the backbone and every setting that changes the output; known before `fit`."""
+        ...
+
+    @property
+    def identity(self) -> str:
+        """Hash of settings and fitted state; before `fit`, of the settings and no state."""
+        ...
+
+    def fit(self, images: RGBImages, *, image_ids: Sequence[str]) -> None:
+        """Learns what is normal from good images alone, given in the same order as their distinct ids."""
+        ...
+
+    def detect(self, images: RGBImages) -> list[RawDetection]:
+        """Scores images that had no part in `fit`, in the order given.
+
+        Raises:
+            GateError: if the detector is not fitted.
+        """
+        ...
+
+    def leave_one_out(self) -> list[RawDetection]:
+        """Scores every fitted image as if it had not been fitted, in the order of `fit`.
+
+        Raises:
+            GateError: if the detector is not fitted, or on a single image.
+        """
+        ...
+
+    def state(self) -> dict[str, np.ndarray]:
+        """Returns everything `load_state` needs as plain arrays of numbers.
+
+        Raises:
+            GateError: if the detector is not fitted.
+        """
+        ...
+
+    def load_state(self, state: Mapping[str, np.ndarray]) -> None:
+        """Restores a fitted detector.
+
+        Raises:
+            ArtifactError: if the state is not complete or belongs to other settings.
+        """
+        ...

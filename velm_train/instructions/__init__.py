@@ -1,0 +1,1 @@
+"""Findings and a taxonomy in, instruction samples out; no tokenizer and no torch."""

@@ -1,0 +1,1 @@
+"""One module per way to ask; all share the call shape of `request.TaskRequest`."""

@@ -1,0 +1,240 @@
+"""A batch in, language loss, option scores or responses out: the embedded vision-language model.
+
+evidence ─► VisionProjector ─► projected (T, N, D) ─┬─► block means ─► first look ──┐
+       └──────────────────────► LookTwiceAdapter ◄──┘ ─► second look ───────────────┤ rows of the placeholders
+input_ids ─► word embeddings ───────────────────────────────────────────────────────┴─► LM with LoRA ─► logits
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import asdict
+from pathlib import Path
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float, UInt8
+from peft import PeftModel
+from torch import nn
+from torch.nn import functional as F
+from transformers import PreTrainedModel
+
+from velm_train.core.batch import IGNORE_INDEX, Batch, VisionEvidence
+from velm_train.core.hashing import sha256_json
+from velm_train.core.records import SizeHW
+from velm_train.models.embedded.projector import VisionProjector, check_first_look_grid, pool_first_look
+from velm_train.models.embedded.vision import TwoTowers
+from velm_train.models.generation import generate_greedily
+from velm_train.models.look_twice.adapter import LookTwiceAdapter
+from velm_train.models.lora import describe_lora, merged
+from velm_train.models.option_scoring import score_options
+from velm_train.models.prefix import Prefix, logits_of, positions_of, prefill
+from velm_train.models.protocol import LookTwiceOutput, TrainingOutput
+from velm_train.models.saving import AdapterDescription, load_adapter, save_adapter
+
+FAMILY = "embedded"
+
+
+class EmbeddedVLM(nn.Module):
+    """Two frozen towers, a projector, an optional look-twice adapter and a causal language model with LoRA.
+
+    The placeholder ids are the first two beyond the vocabulary. They have no embedding rows: the visual tokens
+    take their places. Trainers that keep pretrained modules in eval mode must call `train()`, or LoRA dropout
+    stays off.
+    """
+
+    def __init__(
+        self,
+        *,
+        towers: TwoTowers,
+        language_model: PeftModel,
+        language_model_identity: str,
+        projector: VisionProjector,
+        look_twice: LookTwiceAdapter | None,
+    ) -> None:
+        """Puts the parts together.
+
+        Args:
+            towers: the frozen encoders.
+            language_model: a causal model wrapped by peft.
+            language_model_identity: hash of its frozen weights.
+            projector: into the language model's embedding space.
+            look_twice: None for no second look.
+
+        Raises:
+            ConfigError: if the first-look grid does not divide the fine grid.
+        """
+        super().__init__()
+        settings = towers.settings
+        check_first_look_grid(settings.first_look_grid, token_grid=settings.token_grid)
+        self.towers = towers
+        self.language_model = language_model
+        self.projector = projector
+        self.look_twice = look_twice
+        vocab_size = int(self._causal_lm.config.vocab_size)
+        self.image_token_id = vocab_size
+        self.inspect_token_id = vocab_size + 1
+        self.evidence_identity = towers.identity
+        self.identity = sha256_json(
+            {
+                "family": FAMILY,
+                "language_model": language_model_identity,
+                "evidence": towers.identity,
+                "first_look_grid": settings.first_look_grid,
+            }
+        )
+
+    @property
+    def _causal_lm(self) -> PreTrainedModel:
+        return self.language_model.get_base_model()
+
+    @property
+    def token_grid_hw(self) -> SizeHW:
+        """Rows and columns of fine visual tokens per tile."""
+        return (self.towers.settings.token_grid, self.towers.settings.token_grid)
+
+    @property
+    def num_first_look(self) -> int:
+        """Image placeholders per view."""
+        return self.towers.settings.first_look_grid**2
+
+    @property
+    def num_second_look(self) -> int:
+        """Inspect placeholders per view; 0 without adapter."""
+        return 0 if self.look_twice is None else self.look_twice.num_tokens
+
+    def encode_views(self, views: Sequence[UInt8[np.ndarray, "_ _ 3"]]) -> VisionEvidence:
+        """Runs the frozen towers without gradients on pictures of any size; loads them at the first call."""
+        return self.towers.encode(views, device=self.projector.hidden.weight.device)
+
+    def look(self, evidence: VisionEvidence) -> tuple[Float[torch.Tensor, "T F D"], LookTwiceOutput | None]:
+        """Returns the first-look tokens of every tile and what the adapter says, if there is one."""
+        projected = self.projector(evidence.final)
+        settings = self.towers.settings
+        first_look = pool_first_look(
+            projected, token_grid=settings.token_grid, first_look_grid=settings.first_look_grid
+        )
+        return first_look, None if self.look_twice is None else self.look_twice(evidence, projected)
+
+    def embed(self, batch: Batch) -> tuple[Float[torch.Tensor, "B T D"], LookTwiceOutput | None]:
+        """Returns input embeddings with visual tokens in the places of their placeholders."""
+        first_look, second = self.look(batch.evidence)
+        is_image = batch.input_ids == self.image_token_id
+        is_inspect = batch.input_ids == self.inspect_token_id
+        pad_id = self._causal_lm.config.pad_token_id or 0
+        word_ids = batch.input_ids.masked_fill(is_image | is_inspect, pad_id)
+        embeds = self._causal_lm.get_input_embeddings()(word_ids)
+        embeds = _fill(embeds, is_image, first_look)
+        if second is None:
+            assert not bool(is_inspect.any()), "inspect placeholders in a batch for a model without look-twice adapter"
+            return embeds, None
+        return _fill(embeds, is_inspect, second.second_look), second
+
+    def training_output(self, batch: Batch) -> TrainingOutput:
+        """Runs the language model; only hidden states whose next token is supervised meet the output layer."""
+        embeds, look = self.embed(batch)
+        hidden = self._causal_lm.get_decoder()(
+            inputs_embeds=embeds,
+            attention_mask=batch.attention_mask,
+            position_ids=positions_of(batch.attention_mask),
+            use_cache=False,
+        ).last_hidden_state
+        targets = batch.labels[:, 1:]  # the one shift: position t predicts token t + 1
+        supervised = targets != IGNORE_INDEX
+        logits = logits_of(self._causal_lm, hidden[:, :-1][supervised])  # (supervised, V)
+        return TrainingOutput(
+            language_loss_sum=F.cross_entropy(logits, targets[supervised], reduction="sum"),
+            num_supervised=int(supervised.sum()),
+            image_logits=None if look is None else look.image_logits,
+        )
+
+    @torch.no_grad()
+    def option_log_likelihoods(
+        self, batch: Batch, *, options: Sequence[Sequence[Sequence[int]]]
+    ) -> list[Float[torch.Tensor, " options"]]:
+        """Scores each row's options after its prompt; see the protocol."""
+        with self._evaluating():
+            return score_options(self._causal_lm, self.prefill(batch), options=options)
+
+    @torch.no_grad()
+    def generate(self, batch: Batch, *, max_new_tokens: int) -> list[list[int]]:
+        """Returns each row's greedy response as token ids without the stop token.
+
+        Args:
+            batch: prompts without answers; labels are ignored.
+            max_new_tokens: longest response, at least 1.
+        """
+        with self._evaluating():
+            return generate_greedily(
+                self._causal_lm,
+                self.prefill(batch),
+                max_new_tokens=max_new_tokens,
+                stop_token_ids=_as_ids(self._causal_lm.config.eos_token_id),
+            )
+
+    def prefill(self, batch: Batch) -> Prefix:
+        """Runs the prompts of a batch once, for options or responses to branch from."""
+        embeds, _ = self.embed(batch)
+        return prefill(self._causal_lm, inputs_embeds=embeds, attention_mask=batch.attention_mask)
+
+    def trainable_groups(self) -> Mapping[str, list[nn.Parameter]]:
+        """Returns the parameters that learn; "look_twice" is absent without adapter."""
+        groups = {"lora": self.language_model, "projector": self.projector, "look_twice": self.look_twice}
+        return {
+            name: [parameter for parameter in module.parameters() if parameter.requires_grad]
+            for name, module in groups.items()
+            if module is not None
+        }
+
+    def merged_for_inference(self) -> AbstractContextManager[None]:
+        """Adds LoRA into the base weights for the length of a `with` block: the same answers, sooner."""
+        return merged(self.language_model)
+
+    def save_adapter(self, folder: Path) -> None:
+        """Writes LoRA in PEFT's format, projector, look-twice weights and a manifest."""
+        save_adapter(folder, description=self._description(), language_model=self.language_model, parts=self._parts())
+
+    def load_adapter(self, folder: Path) -> None:
+        """Reads what `save_adapter` wrote.
+
+        Raises:
+            ArtifactError: if base, settings, keys or shapes differ, naming what does.
+        """
+        load_adapter(folder, description=self._description(), language_model=self.language_model, parts=self._parts())
+
+    def _parts(self) -> dict[str, nn.Module]:
+        parts: dict[str, nn.Module] = {"projector": self.projector}
+        return parts if self.look_twice is None else parts | {"look_twice": self.look_twice}
+
+    def _description(self) -> AdapterDescription:
+        look_twice = {"source": "off"} if self.look_twice is None else asdict(self.look_twice.settings)
+        settings = {"lora": describe_lora(self.language_model), "look_twice": look_twice}
+        return AdapterDescription(family=FAMILY, identity=self.identity, settings=settings)
+
+    @contextmanager
+    def _evaluating(self) -> Iterator[None]:
+        """Switches dropout off and gives every module its own mode back."""
+        modes = [(module, module.training) for module in self.modules()]
+        self.eval()
+        try:
+            yield
+        finally:
+            for module, training in modes:
+                module.training = training
+
+
+def _fill(
+    embeds: Float[torch.Tensor, "B T D"],
+    placeholders: Bool[torch.Tensor, "B T"],
+    tokens: Float[torch.Tensor, "tiles K D"],
+) -> Float[torch.Tensor, "B T D"]:
+    """Writes tokens, tile by tile, into the rows of their placeholders, sample by sample."""
+    rows = tokens.flatten(0, 1).to(embeds.dtype)
+    found = int(placeholders.sum())
+    assert found == len(rows), f"{found} placeholders in the batch for {len(rows)} visual tokens"
+    return embeds.masked_scatter(placeholders[..., None].expand_as(embeds), rows)
+
+
+def _as_ids(value: int | Sequence[int] | None) -> frozenset[int]:
+    if value is None:
+        return frozenset()
+    return frozenset({value} if isinstance(value, int) else value)

@@ -1,0 +1,97 @@
+"""What every vision-language model of the project offers to training and evaluation, whatever its family."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol, runtime_checkable
+
+import numpy as np
+import torch
+from jaxtyping import Float, UInt8
+
+from velm_train.core.batch import Batch, VisionEvidence
+from velm_train.core.records import SizeHW
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class LookTwiceOutput:
+    """What the look-twice adapter says about T tiles of I views.
+
+    Attributes:
+        token_scores: suspicion of every visual token in 0..1, 0 on padding.
+        second_look: tokens added after the first-look ones, in the language model's embedding space.
+        image_logits: the adapter's own anomaly score of each view, as a logit.
+    """
+
+    token_scores: Float[torch.Tensor, "T N"]
+    second_look: Float[torch.Tensor, "T K D"]
+    image_logits: Float[torch.Tensor, " I"]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class TrainingOutput:
+    """Sums over a batch that training turns into a loss.
+
+    Attributes:
+        language_loss_sum: summed cross-entropy over the supervised tokens, nats, float32.
+        num_supervised: number of supervised tokens.
+        image_logits: the look-twice adapter's score of each view, or None if there is no adapter.
+    """
+
+    language_loss_sum: Float[torch.Tensor, ""]
+    num_supervised: int
+    image_logits: Float[torch.Tensor, " I"] | None
+
+
+@runtime_checkable
+class VisionLanguageModel(Protocol):
+    """A frozen vision tower, a projector, an optional look-twice adapter and a language model with LoRA."""
+
+    identity: str
+    """Hash of the frozen weights and everything that shapes their input; adapters are not part of it."""
+
+    evidence_identity: str
+    """Hash of what `encode_views` depends on: tower weights, input sizes, levels."""
+
+    token_grid_hw: SizeHW
+    """Rows and columns of fine visual tokens per tile, the grid of `VisionEvidence.map_scores`."""
+
+    num_first_look: int
+    """Placeholders per view for the visual tokens of the first look."""
+
+    num_second_look: int
+    """Placeholders per view for the second look; 0 without adapter."""
+
+    def encode_views(self, views: Sequence[UInt8[np.ndarray, "_ _ 3"]]) -> VisionEvidence:
+        """Runs the frozen tower without gradients on pictures of any size; `map_scores` are zero."""
+        ...
+
+    def training_output(self, batch: Batch) -> TrainingOutput:
+        """Runs the language model with logits at supervised positions only."""
+        ...
+
+    def option_log_likelihoods(
+        self, batch: Batch, *, options: Sequence[Sequence[Sequence[int]]]
+    ) -> list[Float[torch.Tensor, " options"]]:
+        """Scores each row's options (token ids with the stop token) after its prompt, prefilled once.
+
+        Args:
+            batch: prompts without answers; labels are ignored.
+            options: row -> option -> token ids.
+
+        Returns:
+            For each row the sum of log-probabilities of each option's tokens, nats, float32.
+        """
+        ...
+
+    def trainable_groups(self) -> Mapping[str, list[torch.nn.Parameter]]:
+        """Returns the parameters that learn, by group name: "lora", "projector", "look_twice"."""
+        ...
+
+    def save_adapter(self, folder: Path) -> None:
+        """Writes the PEFT adapter, projector and look-twice weights as safetensors."""
+        ...
+
+    def load_adapter(self, folder: Path) -> None:
+        """Reads what `save_adapter` wrote; fails unless the keys match exactly."""
+        ...

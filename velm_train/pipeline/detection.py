@@ -1,0 +1,156 @@
+"""Images and a detector in; out-of-sample detections of every image out, one artefact per category and step.
+
+    role train ──► fit ──► leave-one-out scores ─┐
+    every other role ──► detect ─────────────────┴──► CategoryDetections
+"""
+
+import io
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from velm_train.core.artifacts import ArtifactStore, StageKey, write_atomic
+from velm_train.core.errors import DataError
+from velm_train.core.images import read_rgb
+from velm_train.core.progress import Advance, Progress
+from velm_train.core.records import Detection, ImageRecord, Role
+from velm_train.detectors.protocol import Detector, RawDetection
+from velm_train.detectors.store import load_detections, save_detections
+from velm_train.gating.gate import CalibrationKind
+
+FIT_VERSION = 1
+DETECT_VERSION = 1
+_STATE_NAME = "state.npz"
+_IMAGES_PER_READ = 16
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class CategoryDetections:
+    """Every image of one category as the frozen detector sees it.
+
+    Attributes:
+        detector_hash: of the fitted detector.
+        detections: image_id -> detection; all of them out-of-sample.
+        calibration_ids: the normal images that calibrate the gate.
+        calibration: how their scores were made out-of-sample.
+        transductive: whether the detector looked at the images together.
+    """
+
+    category: str
+    detector_hash: str
+    detections: Mapping[str, Detection]
+    calibration_ids: tuple[str, ...]
+    calibration: CalibrationKind
+    transductive: bool
+
+
+def detect_categories(
+    *,
+    store: ArtifactStore,
+    records: Sequence[ImageRecord],
+    roles: Mapping[str, Role],
+    make_detector: Callable[[], Detector],
+    progress: Progress,
+) -> dict[str, CategoryDetections]:
+    """Fits one detector per category on its normal training images and scores every other image.
+
+    Args:
+        store: where the artefacts lie.
+        records: every image of every role.
+        roles: image_id -> role; normals of role train are the fit set.
+        make_detector: gives a fresh, unfitted detector.
+        progress: shows one bar over all images.
+
+    Raises:
+        DataError: if a category has no normal training image.
+    """
+    categories = sorted({record.category for record in records})
+    found: dict[str, CategoryDetections] = {}
+    with progress.stage("detect anomalies", total=len(records)) as advance:
+        for category in categories:
+            members = sorted((r for r in records if r.category == category), key=lambda record: record.image_id)
+            found[category] = _detect_category(category, members, roles, make_detector(), store=store, advance=advance)
+    return found
+
+
+def _detect_category(
+    category: str,
+    records: Sequence[ImageRecord],
+    roles: Mapping[str, Role],
+    detector: Detector,
+    *,
+    store: ArtifactStore,
+    advance: Advance,
+) -> CategoryDetections:
+    bank = [record for record in records if roles[record.image_id] == "train" and not record.gt_label]
+    others = [record for record in records if record not in bank]
+    if not bank:
+        raise DataError(f"category {category!r} has no normal training image; add some to train/good or leave it out")
+    fit_key = StageKey(
+        stage="detectors",
+        version=FIT_VERSION,
+        inputs={"category": category, "images": [[record.image_id, record.sha256] for record in bank]},
+        settings={"detector": detector.settings_hash},
+    )
+    fit_folder = store.get_or_build(
+        fit_key, lambda folder: _fit(detector, bank, folder=folder, advance=advance), title=f"detector of {category}"
+    )
+    rest_key = StageKey(
+        stage="detections",
+        version=DETECT_VERSION,
+        inputs={"detector": fit_key.key, "images": [[record.image_id, record.sha256] for record in others]},
+        settings={},
+    )
+
+    def detect_rest(folder: Path) -> None:
+        detector.load_state(_read_state(fit_folder))
+        found = list(_detect(detector, others, advance=advance))
+        save_detections(found, folder)
+
+    rest = load_detections(store.get_or_build(rest_key, detect_rest, title=f"detections of {category}"))
+    leave_one_out = load_detections(fit_folder)
+    held_out = tuple(record.image_id for record in others if roles[record.image_id] == "calibration")
+    return CategoryDetections(
+        category=category,
+        detector_hash=leave_one_out[0].detector_hash,
+        detections={detection.image_id: detection for detection in [*leave_one_out, *rest]},
+        calibration_ids=held_out or tuple(record.image_id for record in bank),
+        calibration="split" if held_out else "leave_one_out",
+        transductive=detector.transductive,
+    )
+
+
+def _fit(detector: Detector, bank: Sequence[ImageRecord], *, folder: Path, advance: Advance) -> None:
+    detector.fit([read_rgb(record.image_path) for record in bank], image_ids=[record.image_id for record in bank])
+    payload = io.BytesIO()
+    np.savez(payload, **detector.state())
+    write_atomic(folder / _STATE_NAME, payload.getvalue())
+    raw = detector.leave_one_out()
+    save_detections([_bind(one, record, detector) for one, record in zip(raw, bank, strict=True)], folder)
+    advance(len(bank))
+
+
+def _read_state(folder: Path) -> dict[str, np.ndarray]:
+    with np.load(folder / _STATE_NAME, allow_pickle=False) as archive:
+        return {name: archive[name] for name in archive.files}
+
+
+def _detect(detector: Detector, records: Sequence[ImageRecord], *, advance: Advance) -> Iterator[Detection]:
+    for start in range(0, len(records), _IMAGES_PER_READ):
+        chunk = records[start : start + _IMAGES_PER_READ]
+        raw = detector.detect([read_rgb(record.image_path) for record in chunk])
+        yield from (_bind(one, record, detector) for one, record in zip(raw, chunk, strict=True))
+        advance(len(chunk))
+
+
+def _bind(raw: RawDetection, record: ImageRecord, detector: Detector) -> Detection:
+    return Detection(
+        image_id=record.image_id,
+        detector_hash=detector.identity,
+        anomaly_score=raw.anomaly_score,
+        anomaly_map=raw.anomaly_map,
+        image_size_hw=record.size_hw,
+        out_of_sample=True,
+    )

@@ -1,0 +1,193 @@
+"""Views in; what the frozen vision towers say about them out, computed once and memory-mapped afterwards.
+
+Exact by construction: the towers are frozen and a view is fixed by its pixels, so an epoch, a run and a sweep job
+read the same numbers. Files: final.npy (n, N, Df), levels.npy (n, L, N, Dl), both float16, and map_scores.npy
+(n, N) float32, in units of the category's pixel threshold.
+"""
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Float
+
+from velm_train.collation.collate import ViewFeatures
+from velm_train.core.artifacts import ArtifactStore, StageKey, require_free_disk, write_atomic
+from velm_train.core.hashing import sha256_json
+from velm_train.core.images import cut_out, read_rgb
+from velm_train.core.progress import Advance, Progress
+from velm_train.core.records import Detection, View
+from velm_train.core.shapes import RGBImage
+from velm_train.gating.gate import CalibratedGate
+from velm_train.models.protocol import VisionLanguageModel
+from velm_train.regions.overlay import draw_contour, pool_map
+
+FEATURES_VERSION = 1
+_INDEX_NAME = "views.json"
+
+
+def view_key(view: View) -> str:
+    """Returns a hash of everything that shapes a view's pixels."""
+    return sha256_json([view.sha256, list(view.box_xyxy), view.contour.tolist()])
+
+
+def render_view(view: View, *, contour_width_px: int) -> RGBImage:
+    """Returns the picture the model is shown: the image, its contour if the view has one, the part in the box."""
+    image = read_rgb(view.image_path)
+    if len(view.contour):
+        image = draw_contour(image, view.contour, width_px=contour_width_px)
+    return cut_out(image, view.box_xyxy)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class MapSource:
+    """Where a view's map scores come from.
+
+    Attributes:
+        detection: of the image the view is cut from.
+        gate: of its category; its pixel threshold is the unit.
+    """
+
+    detection: Detection
+    gate: CalibratedGate
+
+    def scores(self, view: View, *, grid_hw: tuple[int, int]) -> Float[np.ndarray, " N"]:
+        """Returns the anomaly map averaged over each visual token, 1 at the pixel threshold, row-major."""
+        pooled = pool_map(self.detection.anomaly_map, self.detection.image_size_hw, view.box_xyxy, grid_hw)
+        return (pooled / self.gate.pixel_threshold).astype(np.float32).reshape(-1)
+
+
+class FeatureReader:
+    """Looks up a view's features in the memory-mapped artefacts."""
+
+    def __init__(self, folders: Sequence[Path], *, grid_hw: tuple[int, int]) -> None:
+        """Opens the artefacts; nothing is read until asked for."""
+        self._grid_hw = grid_hw
+        self._rows: dict[str, tuple[int, int]] = {}
+        self._final: list[np.ndarray] = []
+        self._levels: list[np.ndarray] = []
+        self._map_scores: list[np.ndarray] = []
+        for number, folder in enumerate(folders):
+            for row, key in enumerate(json.loads((folder / _INDEX_NAME).read_text())):
+                self._rows[key] = (number, row)
+            self._final.append(np.load(folder / "final.npy", mmap_mode="r"))
+            self._levels.append(np.load(folder / "levels.npy", mmap_mode="r"))
+            self._map_scores.append(np.load(folder / "map_scores.npy"))
+
+    def __call__(self, view: View) -> ViewFeatures:
+        """Returns one view's features.
+
+        Raises:
+            KeyError: if the view was not among those the artefacts were made for.
+        """
+        number, row = self._rows[view_key(view)]
+        return ViewFeatures(
+            final=self._final[number][row],
+            levels=self._levels[number][row],
+            map_scores=self._map_scores[number][row],
+            grid_hw=self._grid_hw,
+        )
+
+
+def build_features(
+    *,
+    store: ArtifactStore,
+    views: Mapping[str, Sequence[View]],
+    map_sources: Mapping[str, MapSource],
+    model: VisionLanguageModel,
+    contour_width_px: int,
+    batch_size: int,
+    progress: Progress,
+) -> FeatureReader:
+    """Runs the frozen towers over every distinct view, one artefact per named set.
+
+    Args:
+        store: where the artefacts lie.
+        views: name of a set, such as a category and a role, -> its views; repeated views are computed once.
+        map_sources: image_id -> detection and gate of its category.
+        model: its towers are loaded only if something has to be computed.
+        contour_width_px: line width of drawn contours.
+        batch_size: views per forward pass.
+        progress: shows one bar over all views.
+    """
+    total = sum(len({view_key(view) for view in members}) for members in views.values())
+    folders = []
+    with progress.stage("encode views", total=total) as advance:
+        for name, members in sorted(views.items()):
+            distinct = {view_key(view): view for view in members}
+            if not distinct:
+                continue
+            key = _stage_key(name, distinct, map_sources, model=model, contour_width_px=contour_width_px)
+            builder = _FeatureBuilder(
+                views=distinct,
+                map_sources=map_sources,
+                model=model,
+                contour_width_px=contour_width_px,
+                batch_size=batch_size,
+                advance=advance,
+            )
+            folders.append(store.get_or_build(key, builder, title=f"features of {name}"))
+    return FeatureReader(folders, grid_hw=model.token_grid_hw)
+
+
+def _stage_key(
+    name: str,
+    views: Mapping[str, View],
+    map_sources: Mapping[str, MapSource],
+    *,
+    model: VisionLanguageModel,
+    contour_width_px: int,
+) -> StageKey:
+    sources = {view.image_id: map_sources[view.image_id] for view in views.values()}
+    maps = {
+        image_id: [source.detection.detector_hash, source.gate.pixel_threshold] for image_id, source in sources.items()
+    }
+    return StageKey(
+        stage="features",
+        version=FEATURES_VERSION,
+        inputs={"set": name, "views": list(views), "maps": maps},
+        settings={"evidence": model.evidence_identity, "contour_width_px": contour_width_px},
+    )
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _FeatureBuilder:
+    """Fills one artefact folder."""
+
+    views: Mapping[str, View]
+    map_sources: Mapping[str, MapSource]
+    model: VisionLanguageModel
+    contour_width_px: int
+    batch_size: int
+    advance: Advance
+
+    def __call__(self, folder: Path) -> None:
+        finals, levels = [], []
+        for final, level in self._encoded(folder):
+            finals.append(final)
+            levels.append(level)
+        map_scores = [
+            self.map_sources[view.image_id].scores(view, grid_hw=self.model.token_grid_hw)
+            for view in self.views.values()
+        ]
+        np.save(folder / "final.npy", np.concatenate(finals))
+        np.save(folder / "levels.npy", np.concatenate(levels))
+        np.save(folder / "map_scores.npy", np.stack(map_scores))
+        write_atomic(folder / _INDEX_NAME, json.dumps(list(self.views)))
+
+    def _encoded(self, folder: Path) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        members = list(self.views.values())
+        for start in range(0, len(members), self.batch_size):
+            chunk = members[start : start + self.batch_size]
+            evidence = self.model.encode_views(
+                [render_view(view, contour_width_px=self.contour_width_px) for view in chunk]
+            )
+            final = evidence.final.numpy().astype(np.float16)
+            levels = evidence.levels.transpose(0, 1).numpy().astype(np.float16)  # (T, L, N, Dl)
+            if start == 0:
+                per_view = (final.nbytes + levels.nbytes) / len(chunk)
+                require_free_disk(folder, needed_bytes=int(per_view * len(members)))
+            yield final, levels
+            self.advance(len(chunk))

@@ -1,0 +1,146 @@
+"""Detections in; gates, decisions and regions out: who goes on, and where to look."""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from velm_train.core.artifacts import ArtifactStore, StageKey, write_atomic
+from velm_train.core.errors import GateError
+from velm_train.core.images import read_gt_mask
+from velm_train.core.records import Detection, GateDecision, GatePolicy, ImageRecord, Region, Role
+from velm_train.gating.gate import CalibratedGate
+from velm_train.pipeline.detection import CategoryDetections
+from velm_train.regions.extract import regions_from_gt_mask, regions_from_map
+
+GATES_VERSION = 1
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class RegionSettings:
+    """How regions are cut from a map; see `regions.extract`."""
+
+    min_area_px: int
+    merge_distance_px: int
+    max_regions: int
+    diffuse_fraction: float
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class GatedImage:
+    """One image after the gate: what the language model is, or is not, asked about.
+
+    Attributes:
+        group: "seen" or "unseen" category.
+        regions: empty if the gate stopped the image.
+    """
+
+    record: ImageRecord
+    role: Role
+    group: str
+    detection: Detection
+    decision: GateDecision
+    regions: tuple[Region, ...]
+
+
+def calibrate_gates(
+    *,
+    store: ArtifactStore,
+    detections: Mapping[str, CategoryDetections],
+    alpha: float,
+    pixel_alpha: float,
+    allow_transductive: bool,
+) -> dict[str, CalibratedGate]:
+    """Calibrates one gate per category on its normal images and keeps them as one artefact.
+
+    Raises:
+        GateError: naming every category whose normals are too few for alpha, or another reason.
+    """
+    key = StageKey(
+        stage="gates",
+        version=GATES_VERSION,
+        inputs={
+            name: {"detector": one.detector_hash, "calibration": list(one.calibration_ids)}
+            for name, one in detections.items()
+        },
+        settings={"alpha": alpha, "pixel_alpha": pixel_alpha, "allow_transductive": allow_transductive},
+    )
+    gates = {
+        category: CalibratedGate.calibrate(
+            [found.detections[image_id] for image_id in found.calibration_ids],
+            category=category,
+            alpha=alpha,
+            pixel_alpha=pixel_alpha,
+            calibration=found.calibration,
+            transductive=found.transductive,
+            allow_transductive=allow_transductive,
+        )
+        for category, found in detections.items()
+    }
+    content = json.dumps({name: gate.to_json() for name, gate in gates.items()}, indent=1, sort_keys=True)
+    store.get_or_build(key, lambda folder: write_atomic(folder / "gates.json", content), title="gates")
+    return gates
+
+
+def look(
+    record: ImageRecord,
+    detection: Detection,
+    gate: CalibratedGate,
+    *,
+    role: Role,
+    group: str,
+    policy: GatePolicy,
+    settings: RegionSettings,
+) -> GatedImage:
+    """Decides about one image and, if it goes on, says where to look.
+
+    Under policy "oracle" the regions of an outlined defect come from its ground-truth mask; a defect without a
+    mask, and every image under the other policies, gets the detector's regions.
+    """
+    decision = gate.with_policy(policy).decide(detection, gt_label=record.gt_label if policy == "oracle" else None)
+    regions: Sequence[Region] = ()
+    if decision.pred_label:
+        regions = _regions(record, detection, gate, policy=policy, settings=settings)
+    return GatedImage(
+        record=record, role=role, group=group, detection=detection, decision=decision, regions=tuple(regions)
+    )
+
+
+def _regions(
+    record: ImageRecord,
+    detection: Detection,
+    gate: CalibratedGate,
+    *,
+    policy: GatePolicy,
+    settings: RegionSettings,
+) -> list[Region]:
+    if policy == "oracle" and record.gt_mask_path is not None:
+        return regions_from_gt_mask(
+            record.image_id,
+            read_gt_mask(record.gt_mask_path, size_hw=record.size_hw),
+            anomaly_map=detection.anomaly_map,
+            min_area_px=settings.min_area_px,
+            merge_distance_px=settings.merge_distance_px,
+            max_regions=settings.max_regions,
+        )
+    return regions_from_map(
+        detection,
+        pixel_threshold=gate.pixel_threshold,
+        min_area_px=settings.min_area_px,
+        merge_distance_px=settings.merge_distance_px,
+        max_regions=settings.max_regions,
+        diffuse_fraction=settings.diffuse_fraction,
+    )
+
+
+def require_training_images(images: Sequence[GatedImage]) -> None:
+    """Refuses to train on nothing.
+
+    Raises:
+        GateError: if the gate flagged none of the labelled defects.
+    """
+    defects = [image for image in images if image.record.gt_label]
+    if not any(image.decision.pred_label for image in defects):
+        raise GateError(
+            f"no sample is left after gating: the detector flagged none of {len(defects)} labelled defects; raise "
+            f"gate.training_alpha, choose another detector, or set gate.policy=oracle"
+        )

@@ -1,0 +1,1 @@
+"""Regions: anomaly maps in, boxes, outlines, crops and pooled maps out."""

@@ -1,0 +1,160 @@
+"""Images, anomaly maps and outlines go in; small pictures for people come out, as arrays or as data URIs."""
+
+import base64
+import io
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from jaxtyping import Float, UInt8
+from PIL import Image, ImageDraw
+
+from velm_train.core.images import cut_out
+from velm_train.core.records import BoxXYXY
+from velm_train.core.shapes import AnomalyMap, ContourPoints, RGBImage
+
+CONTOUR_RGB = (230, 30, 30)
+HALO_RGB = (255, 255, 255)
+MAX_OPACITY = 0.75
+JPEG_QUALITY = 84
+
+_RAMP_RGB = np.array(
+    [(38, 12, 74), (120, 28, 109), (197, 58, 83), (240, 115, 46), (252, 188, 60), (252, 246, 170)], dtype=np.float64
+)
+"""Colours from low to high; lightness rises throughout, so the order survives in grey."""
+
+
+SmallRGB = UInt8[np.ndarray, "small_h small_w 3"]
+"""A reduced picture; its size is not its source's."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Picture:
+    """A small picture with what it shows in words.
+
+    Attributes:
+        alt: full description for people who cannot see it.
+        caption: one or two words under it.
+    """
+
+    rgb: RGBImage
+    alt: str
+    caption: str
+
+
+def colour_map(values: Float[np.ndarray, "h w"]) -> RGBImage:
+    """Returns colours for values in 0..1 (clipped), from dark violet to pale yellow."""
+    position = np.clip(values, 0.0, 1.0) * (len(_RAMP_RGB) - 1)
+    steps = np.arange(len(_RAMP_RGB))
+    channels = [np.interp(position, steps, _RAMP_RGB[:, c]) for c in range(3)]
+    return np.stack(channels, axis=-1).round().astype(np.uint8)
+
+
+def heatmap_overlay(image: RGBImage, anomaly_map: AnomalyMap, *, low: float, high: float) -> RGBImage:
+    """Lays the anomaly map over its image; what is at or below `low` stays clear.
+
+    Args:
+        image: picture that the map covers.
+        anomaly_map: raw detector units, any resolution.
+        low: value that starts to be coloured, raw units, such as half the pixel threshold.
+        high: value of the strongest colour, above `low`.
+    """
+    assert high > low, (low, high)
+    size_wh = (image.shape[1], image.shape[0])
+    resized = Image.fromarray(anomaly_map.astype(np.float32)).resize(size_wh, Image.Resampling.BILINEAR)
+    share = np.clip((np.asarray(resized, dtype=np.float64) - low) / (high - low), 0.0, 1.0)
+    opacity = (MAX_OPACITY * np.sqrt(share))[..., None]
+    mixed = image * (1 - opacity) + colour_map(share) * opacity
+    return mixed.round().astype(np.uint8)
+
+
+def draw_contours(image: RGBImage, contours: Sequence[ContourPoints], *, width_px: int = 2) -> RGBImage:
+    """Draws closed outlines in red with a white halo, visible on any part."""
+    canvas = Image.fromarray(image)
+    pen = ImageDraw.Draw(canvas)
+    outlines = [[(int(x), int(y)) for x, y in contour] for contour in contours if len(contour) > 1]
+    for colour, width in ((HALO_RGB, width_px + 2), (CONTOUR_RGB, width_px)):
+        for points in outlines:
+            pen.line([*points, points[0]], fill=colour, width=width, joint="curve")
+    return np.asarray(canvas)
+
+
+def draw_boxes(image: RGBImage, boxes_xyxy: Sequence[BoxXYXY], *, width_px: int = 2) -> RGBImage:
+    """Draws half-open boxes in red with a white halo."""
+    corners = [
+        np.array([(x0, y0), (x1 - 1, y0), (x1 - 1, y1 - 1), (x0, y1 - 1)], dtype=np.int64)
+        for x0, y0, x1, y1 in boxes_xyxy
+    ]
+    return draw_contours(image, corners, width_px=width_px)
+
+
+def thumbnail(image: RGBImage, *, max_side_px: int) -> SmallRGB:
+    """Returns the picture with its longer side at most `max_side_px`; never enlarged."""
+    scale = _scale_to_fit(image, max_side_px)
+    if scale == 1.0:
+        return image
+    size_wh = (max(1, round(image.shape[1] * scale)), max(1, round(image.shape[0] * scale)))
+    return np.asarray(Image.fromarray(image).resize(size_wh, Image.Resampling.LANCZOS))
+
+
+def example_pictures(
+    image: RGBImage,
+    *,
+    anomaly_map: AnomalyMap,
+    low: float,
+    high: float,
+    contours: Sequence[ContourPoints],
+    crop_box_xyxy: BoxXYXY | None,
+    max_side_px: int = 320,
+) -> tuple[Picture, ...]:
+    """Returns what the report shows of one image: outline, heatmap, and crop if there is one.
+
+    Args:
+        image: original pixels.
+        anomaly_map: raw detector units, covering the whole image.
+        low: value that starts to be coloured, raw units.
+        high: value of the strongest colour, raw units.
+        contours: outlines in original pixels; empty if nothing was found.
+        crop_box_xyxy: the crop that the model saw, original pixels.
+        max_side_px: longer side of each picture.
+    """
+    small = thumbnail(image, max_side_px=max_side_px)
+    scale = _scale_to_fit(image, max_side_px)
+    scaled = [np.asarray((contour * scale).round(), dtype=np.int64) for contour in contours]
+    found = "1 outlined region" if len(contours) == 1 else f"{len(contours)} outlined regions"
+    pictures = [
+        Picture(rgb=draw_contours(small, scaled), alt=f"inspected part with {found}", caption="outline"),
+        Picture(
+            rgb=heatmap_overlay(small, anomaly_map, low=low, high=high),
+            alt="the same part with the detector's anomaly map laid over it",
+            caption="heatmap",
+        ),
+    ]
+    if crop_box_xyxy is not None:
+        crop = thumbnail(cut_out(image, crop_box_xyxy), max_side_px=max_side_px)
+        pictures.append(Picture(rgb=crop, alt="the crop that the language model saw", caption="crop"))
+    return tuple(pictures)
+
+
+def jpeg_data_uri(image: RGBImage) -> str:
+    """Returns a picture as a JPEG data URI."""
+    return _data_uri(image, kind="JPEG")
+
+
+def png_data_uri(image: RGBImage) -> str:
+    """Returns a picture as a PNG data URI, without loss."""
+    return _data_uri(image, kind="PNG")
+
+
+def _data_uri(image: RGBImage, *, kind: str) -> str:
+    stream = io.BytesIO()
+    if kind == "JPEG":
+        Image.fromarray(image).save(stream, format=kind, quality=JPEG_QUALITY)
+    else:
+        Image.fromarray(image).save(stream, format=kind)
+    return f"data:image/{kind.lower()};base64,{base64.b64encode(stream.getvalue()).decode()}"
+
+
+def _scale_to_fit(image: RGBImage, max_side_px: int) -> float:
+    longer_side: int = max(image.shape[:2])
+    return min(1.0, max_side_px / longer_side)

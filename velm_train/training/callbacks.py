@@ -1,0 +1,221 @@
+"""Lightning's hooks go in; progress, throughput figures and a loss history come out."""
+
+import contextlib
+import csv
+import io
+import time
+from pathlib import Path
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+from pytorch_lightning.utilities.types import STEP_OUTPUT
+
+from velm_train.core.artifacts import write_atomic
+from velm_train.core.errors import ConfigError
+from velm_train.core.progress import Advance, Progress
+from velm_train.core.seeding import derive_seed
+from velm_train.training.batches import WindowedBatch
+
+HISTORY_NAME = "history.csv"
+
+
+def ends_window(trainer: pl.Trainer, windowed: WindowedBatch) -> bool:
+    """True if the micro-batch is the last before an optimiser step."""
+    return (windowed.plan.index + 1) % trainer.accumulate_grad_batches == 0
+
+
+class SeedEveryBatch(pl.Callback):
+    """Seeds dropout anew for every micro-batch, so that a resumed run draws what the uninterrupted one would have.
+
+    Dropout knows no generator but torch's global one; deriving its seed from the micro-batch's number replaces saving
+    the generator state of every rank.
+    """
+
+    def __init__(self, seed: int) -> None:
+        """Remembers the root seed."""
+        self._seed = seed
+
+    def on_train_batch_start(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: WindowedBatch, batch_idx: int
+    ) -> None:
+        """Sets torch's global generators."""
+        del pl_module, batch_idx
+        torch.manual_seed(derive_seed(self._seed, "micro_batch", str(trainer.global_rank), str(batch.plan.index)))
+
+
+class ProgressBridge(pl.Callback):
+    """Hands optimiser steps to `core.progress`."""
+
+    def __init__(self, progress: Progress, *, title: str) -> None:
+        """Remembers where to report to, and under which title."""
+        self._progress = progress
+        self._title = title
+        self._stack = contextlib.ExitStack()
+        self._advance: Advance | None = None
+        self.first_step: int | None = None
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Opens the bar; steps done by an earlier run count at once."""
+        del pl_module
+        self.first_step = trainer.global_step
+        if trainer.is_global_zero:
+            self._advance = self._stack.enter_context(self._progress.stage(self._title, total=trainer.max_steps))
+            self._advance(trainer.global_step)
+
+    def on_train_batch_end(
+        self,
+        trainer: pl.Trainer,
+        pl_module: pl.LightningModule,
+        outputs: STEP_OUTPUT,
+        batch: WindowedBatch,
+        batch_idx: int,
+    ) -> None:
+        """Advances after every optimiser step."""
+        del pl_module, outputs, batch_idx
+        if self._advance is not None and ends_window(trainer, batch):
+            self._advance(1)
+
+    def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Closes the bar."""
+        del trainer, pl_module
+        self._stack.close()
+
+    def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:
+        """Closes the bar."""
+        del trainer, pl_module, exception
+        self._stack.close()
+
+
+class ThroughputMonitor(pl.Callback):
+    """Times every optimiser step on this rank.
+
+    Useful tokens are those that are not padding. Waiting for data is the time between two micro-batches.
+    """
+
+    def __init__(self) -> None:
+        """Starts with no step."""
+        self.latest: dict[str, float] = {}
+        self._last_end = 0.0
+        self._restart(0.0)
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Starts the clock."""
+        del trainer, pl_module
+        self._restart(time.perf_counter())
+        self._last_end = self._window_start
+
+    def on_train_batch_start(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: WindowedBatch, batch_idx: int
+    ) -> None:
+        """Counts the time since the last micro-batch as waiting for data."""
+        del trainer, pl_module, batch, batch_idx
+        self._wait_seconds += time.perf_counter() - self._last_end
+
+    def on_train_batch_end(
+        self,
+        trainer: pl.Trainer,
+        pl_module: pl.LightningModule,
+        outputs: STEP_OUTPUT,
+        batch: WindowedBatch,
+        batch_idx: int,
+    ) -> None:
+        """Adds the micro-batch; at the end of a window puts the step's figures in `latest`."""
+        del pl_module, outputs, batch_idx
+        self._useful_tokens += batch.plan.num_useful_tokens
+        self._padded_tokens += batch.plan.num_padded_tokens
+        self._samples += len(batch.plan.samples)
+        self._last_end = time.perf_counter()
+        if not ends_window(trainer, batch):
+            return
+        seconds = max(self._last_end - self._window_start, 1e-9)
+        self.latest = {
+            "step_seconds": seconds,
+            "useful_tokens": float(self._useful_tokens),
+            "samples": float(self._samples),
+            "useful_tokens_per_second": self._useful_tokens / seconds,
+            "samples_per_second": self._samples / seconds,
+            "padding_fraction": 1.0 - self._useful_tokens / max(1, self._padded_tokens),
+            "data_wait_fraction": self._wait_seconds / seconds,
+        }
+        self._restart(self._last_end)
+
+    def _restart(self, now: float) -> None:
+        self._window_start = now
+        self._useful_tokens = self._padded_tokens = self._samples = 0
+        self._wait_seconds = 0.0
+
+
+class LossHistory(pl.Callback):
+    """Keeps one row an optimiser step, logs it, and writes all rows to history.csv.
+
+    The rows are part of the checkpoint, so that a resumed run's history has no gap and no step twice. Must stand
+    after the `ThroughputMonitor` in the list of callbacks.
+    """
+
+    def __init__(self, folder: Path, *, throughput: ThroughputMonitor) -> None:
+        """Remembers where to write, and whose figures to put beside the losses."""
+        self.rows: list[dict[str, float]] = []
+        self._path = folder / HISTORY_NAME
+        self._throughput = throughput
+        self._terms: dict[str, float] = {}
+        self._gradient_norm = 0.0
+        self._rates: dict[str, float] = {}
+
+    def on_before_optimizer_step(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, optimizer: torch.optim.Optimizer
+    ) -> None:
+        """Notes the gradient norm before clipping and the learning rates of this step.
+
+        Raises:
+            ConfigError: if a gradient is not finite; under 16-mixed the loss scaler skips such steps itself.
+        """
+        gradients = [p.grad for p in pl_module.parameters() if p.grad is not None]
+        self._gradient_norm = float(torch.nn.utils.get_total_norm(gradients))
+        self._rates = {f"lr/{group['name']}": float(group["lr"]) for group in optimizer.param_groups}
+        if trainer.precision != "16-mixed" and not torch.isfinite(torch.tensor(self._gradient_norm)):
+            raise ConfigError(
+                f"training diverged: the gradient norm of optimiser step {trainer.global_step + 1} is "
+                f"{self._gradient_norm}, it must be finite; lower the learning rates or use precision 32-true"
+            )
+
+    def on_train_batch_end(
+        self,
+        trainer: pl.Trainer,
+        pl_module: pl.LightningModule,
+        outputs: STEP_OUTPUT,
+        batch: WindowedBatch,
+        batch_idx: int,
+    ) -> None:
+        """Adds the micro-batch's shares of the loss; at the end of a window makes and logs the row."""
+        del pl_module, batch_idx
+        assert isinstance(outputs, dict)
+        for name, value in outputs.items():
+            if name != "loss":  # scaled for Lightning; "total" is the plain one
+                self._terms[name] = self._terms.get(name, 0.0) + float(trainer.strategy.reduce(value, reduce_op="sum"))
+        if not ends_window(trainer, batch):
+            return
+        losses = {f"loss/{name}": value for name, value in self._terms.items()}
+        self._terms = {}
+        figures = {**losses, "gradient_norm": self._gradient_norm, **self._rates, **self._throughput.latest}
+        self.rows.append({"step": float(trainer.global_step), **figures})
+        for experiment in trainer.loggers:
+            experiment.log_metrics(figures, step=trainer.global_step)
+
+    def write(self) -> None:
+        """Writes all rows, replacing the file at once."""
+        if not self.rows:
+            return
+        stream = io.StringIO()
+        writer = csv.DictWriter(stream, fieldnames=list(self.rows[0]), lineterminator="\n")
+        writer.writeheader()
+        writer.writerows({**row, "step": int(row["step"])} for row in self.rows)
+        write_atomic(self._path, stream.getvalue())
+
+    def state_dict(self) -> dict[str, Any]:
+        """Returns the rows for the checkpoint."""
+        return {"rows": self.rows}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Takes the rows of an earlier run."""
+        self.rows = list(state_dict["rows"])

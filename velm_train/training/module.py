@@ -1,0 +1,103 @@
+"""A vision-language model and windowed batches go in; the loss that Lightning minimises comes out.
+
+The loss of one optimiser step is
+
+    sum of token losses / supervised tokens + bce_weight * sum of image losses / scored views
+
+with both sums and both counts over every micro-batch of the accumulation window and every rank. The counts are known
+before the window starts (`samplers.SamplePlan`). Lightning divides each micro-batch's loss by the accumulation count
+and averages gradients over ranks, so each micro-batch is scaled up by the product of the two. The mean of
+micro-batch means that Lightning would give otherwise lets a short answer weigh as much as a long one.
+"""
+
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+from jaxtyping import Float
+from pytorch_lightning.utilities.types import OptimizerLRSchedulerConfig
+
+from velm_train.core.batch import Batch
+from velm_train.core.errors import ConfigError
+from velm_train.models.protocol import VisionLanguageModel
+from velm_train.training.batches import WindowedBatch
+from velm_train.training.losses import image_loss_sum
+from velm_train.training.optimiser import Optimisation, make_optimiser
+from velm_train.training.trainable import keep_trainable_only, require_trainable_exactly, train_only_what_learns
+
+
+class InspectionModule(pl.LightningModule):
+    """Tunes LoRA, projector and look-twice adapter on encoded samples."""
+
+    def __init__(
+        self, model: VisionLanguageModel, *, optimisation: Optimisation, bce_weight: float, pos_weight: float
+    ) -> None:
+        """Takes the model as it is.
+
+        Args:
+            model: must also be a torch module.
+            optimisation: rates, decay and schedule.
+            bce_weight: weight of the adapter's own anomaly score, 0 or more.
+            pos_weight: weight of anomalous views in it; see `losses.balanced_pos_weight`.
+        """
+        super().__init__()
+        assert isinstance(model, torch.nn.Module)
+        self.model = model
+        self.strict_loading = False  # checkpoints hold part of the keys; on_load_checkpoint checks which
+        self._optimisation = optimisation
+        self._bce_weight = bce_weight
+        self._pos_weight = pos_weight
+
+    def training_step(self, windowed: WindowedBatch, batch_idx: int) -> dict[str, torch.Tensor]:
+        """Returns the scaled loss, and this micro-batch's shares of the window's loss terms.
+
+        Raises:
+            ConfigError: if the loss is not finite.
+        """
+        del batch_idx
+        batch, plan = windowed.batch, windowed.plan
+        assert isinstance(batch, Batch)
+        output = self.model.training_output(batch)
+        assert output.num_supervised == plan.num_supervised, "the plan and the labels count different tokens"
+        language_loss = output.language_loss_sum / plan.window_supervised
+        image_loss = torch.zeros_like(language_loss)
+        if output.image_logits is not None and self._bce_weight > 0:
+            loss_sum = image_loss_sum(output.image_logits, batch.view_anomalous, pos_weight=self._pos_weight)
+            image_loss = loss_sum / plan.window_scored_views
+        loss = language_loss + self._bce_weight * image_loss
+        require_finite_loss(loss, step=self.global_step)
+        return {
+            "loss": loss * (self.trainer.accumulate_grad_batches * self.trainer.world_size),
+            "total": loss.detach(),
+            "language": language_loss.detach(),
+            "image": image_loss.detach(),
+        }
+
+    def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
+        """Returns AdamW over the model's groups, each with its own rate, and the schedule."""
+        return make_optimiser(self, self.model.trainable_groups(), optimisation=self._optimisation)
+
+    def on_train_start(self) -> None:
+        """Sets train mode where something learns, eval mode elsewhere."""
+        train_only_what_learns(self)
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Keeps trainable tensors only."""
+        keep_trainable_only(self, checkpoint)
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Refuses a checkpoint of other tensors."""
+        require_trainable_exactly(self, checkpoint)
+
+
+def require_finite_loss(loss: Float[torch.Tensor, ""], *, step: int) -> None:
+    """Stops a diverged run before it writes a useless checkpoint.
+
+    Raises:
+        ConfigError: if the loss is NaN or infinite.
+    """
+    if not bool(torch.isfinite(loss)):
+        raise ConfigError(
+            f"training diverged: the loss of optimiser step {step + 1} is {loss.item()}, it must be finite; "
+            "lower the learning rates or use precision 32-true; the last checkpoint from before is kept"
+        )

@@ -1,0 +1,144 @@
+"""Parameter groups and learning rates go in; one AdamW with warm-up and cosine decay comes out."""
+
+import logging
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from pytorch_lightning.utilities.types import OptimizerLRSchedulerConfig
+
+from velm_train.core.errors import ConfigError
+
+logger = logging.getLogger(__name__)
+
+ParameterGroups = Mapping[str, Sequence[torch.nn.Parameter]]
+"""Group name, such as "lora", -> its parameters."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Optimisation:
+    """How the weights are moved.
+
+    Attributes:
+        max_steps: optimiser steps.
+        learning_rates: peak rate by group name; 0 freezes the group.
+        weight_decay: of matrices; biases, norms and embeddings never decay.
+        warmup_fraction: share of the steps with a linearly rising rate, 0..1.
+        min_learning_rate_fraction: where the cosine ends, as a share of the peak, 0..1.
+        gradient_clip: largest total gradient norm.
+    """
+
+    max_steps: int
+    learning_rates: Mapping[str, float]
+    weight_decay: float = 0.0
+    warmup_fraction: float = 0.1
+    min_learning_rate_fraction: float = 0.1
+    gradient_clip: float = 1.0
+
+
+def learning_rate_factor(step: int, *, max_steps: int, warmup_steps: int, min_fraction: float) -> float:
+    """Returns the share of the peak rate at a step: a linear rise, then half a cosine down to `min_fraction`.
+
+    Args:
+        step: number of the optimiser step, from 0; the first warm-up step has 1 / warmup_steps, not 0.
+        max_steps: steps of the whole run.
+        warmup_steps: steps of the rise, may be 0.
+        min_fraction: factor reached after the last step, 0..1.
+    """
+    if step < warmup_steps:
+        return (step + 1) / warmup_steps
+    done = (step - warmup_steps) / max(1, max_steps - warmup_steps)
+    return min_fraction + (1 - min_fraction) * 0.5 * (1 + math.cos(math.pi * min(1.0, done)))
+
+
+def make_optimiser(
+    module: torch.nn.Module, groups: ParameterGroups, *, optimisation: Optimisation
+) -> OptimizerLRSchedulerConfig:
+    """Returns what Lightning's `configure_optimizers` may return.
+
+    Args:
+        module: holds every parameter of `groups`; names and embeddings are looked up in it.
+        groups: parameters that learn, by group name.
+        optimisation: rates, decay and schedule.
+
+    Raises:
+        ConfigError: if nothing is left to train, or a group has no learning rate.
+    """
+    parameter_groups = make_parameter_groups(module, groups, optimisation=optimisation)
+    # Every group has its own rate; the constructor's default is never used.
+    optimiser = torch.optim.AdamW(parameter_groups, lr=0.0)
+    warmup_steps = math.ceil(optimisation.warmup_fraction * optimisation.max_steps)
+    scheduler = torch.optim.lr_scheduler.LambdaLR(
+        optimiser,
+        lambda step: learning_rate_factor(
+            step,
+            max_steps=optimisation.max_steps,
+            warmup_steps=warmup_steps,
+            min_fraction=optimisation.min_learning_rate_fraction,
+        ),
+    )
+    return {"optimizer": optimiser, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
+
+
+def make_parameter_groups(
+    module: torch.nn.Module, groups: ParameterGroups, *, optimisation: Optimisation
+) -> list[dict[str, Any]]:
+    """Returns AdamW groups: each named group once with weight decay and once without, empty ones left out.
+
+    Raises:
+        ConfigError: if a group has no learning rate, or all rates are 0.
+    """
+    absent = sorted(set(groups) - set(optimisation.learning_rates))
+    if absent:
+        known = sorted(optimisation.learning_rates)
+        raise ConfigError(f"no learning rate for parameter groups {absent}; rates are given for {known}")
+    undecayed = _undecayed_ids(module)
+    result: list[dict[str, Any]] = []
+    for name, parameters in groups.items():
+        rate = optimisation.learning_rates[name]
+        learning = [parameter for parameter in parameters if parameter.requires_grad and rate > 0]
+        for decays in (True, False):
+            members = [parameter for parameter in learning if (id(parameter) not in undecayed) == decays]
+            if members:
+                decay = optimisation.weight_decay if decays else 0.0
+                result.append({"name": name, "params": members, "lr": rate, "weight_decay": decay})
+    if not result:
+        raise ConfigError(f"nothing to train: learning rates are {dict(optimisation.learning_rates)}; set one above 0")
+    for group in result:
+        count = sum(parameter.numel() for parameter in group["params"])
+        logger.info("%s: %d parameters, lr %g, decay %g", group["name"], count, group["lr"], group["weight_decay"])
+    return result
+
+
+def _undecayed_ids(module: torch.nn.Module) -> set[int]:
+    """Returns ids of biases, norm weights and scalars (at most one axis) and of embeddings."""
+    embeddings = {
+        id(parameter)
+        for child in module.modules()
+        if isinstance(child, torch.nn.Embedding)
+        for parameter in child.parameters(recurse=False)
+    }
+    vectors = {id(parameter) for parameter in module.parameters() if parameter.ndim <= 1}
+    return embeddings | vectors
+
+
+@contextmanager
+def frozen_where_rate_is_zero(groups: ParameterGroups, *, learning_rates: Mapping[str, float]) -> Iterator[None]:
+    """Switches gradients off for groups with rate 0, and on again at the end."""
+    frozen = [
+        parameter
+        for name, parameters in groups.items()
+        if name in learning_rates and learning_rates[name] == 0
+        for parameter in parameters
+        if parameter.requires_grad
+    ]
+    for parameter in frozen:
+        parameter.requires_grad_(False)
+    try:
+        yield
+    finally:
+        for parameter in frozen:
+            parameter.requires_grad_(True)
