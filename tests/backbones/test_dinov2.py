@@ -34,43 +34,50 @@ def test_maps_have_the_grid_of_patches(backbone, maps):
         assert not maps[name].requires_grad
 
 
-def test_final_equals_a_direct_call_token_by_token(assets, images, maps):
+@pytest.fixture(scope="module")
+def direct(assets, images):
     model = Dinov2Model.from_pretrained(assets.ensure("dinov2_small"), local_files_only=True).eval()
     normalised = images.clone()
     for channel, (mean, std) in enumerate([(0.485, 0.229), (0.456, 0.224), (0.406, 0.225)]):
         normalised[:, channel] = (images[:, channel] - mean) / std
     with torch.no_grad():
-        tokens = model(pixel_values=normalised).last_hidden_state  # (2, 1 + 24, 384)
+        output = model(pixel_values=normalised, output_hidden_states=True)
+    blocks = {f"block{depth}": output.hidden_states[depth] for depth in (3, 6, 9, 12)}  # 0 is the embeddings
+    return {**blocks, "final": output.last_hidden_state}  # (2, 1 + 24, 384)
+
+
+@pytest.mark.parametrize("layer", ALL_LAYERS)
+def test_layer_equals_a_direct_call_token_by_token(direct, maps, layer):
     for row in range(4):
         for column in range(6):
-            expected = tokens[:, 1 + 6 * row + column]
-            torch.testing.assert_close(maps["final"][:, :, row, column], expected, rtol=1e-4, atol=1e-4)
+            assert torch.equal(maps[layer][:, :, row, column], direct[layer][:, 1 + 6 * row + column])
 
 
-def test_each_block_is_what_the_next_one_reads(backbone, images, maps):
-    read = {}
+@pytest.mark.parametrize("layer", ALL_LAYERS)
+def test_layer_is_the_same_alone_and_among_others(backbone, images, maps, layer):
+    alone = backbone.features(images, layers=[layer])
+    assert list(alone) == [layer]
+    assert torch.equal(alone[layer], maps[layer])
+
+
+@pytest.mark.parametrize(
+    ("layers", "depth"),
+    [(["block3"], 3), (["block6", "block3"], 6), (["block9"], 9), (["block12"], 12), (["block3", "final"], 12)],
+)
+def test_blocks_behind_the_deepest_layer_do_not_run(backbone, images, layers, depth):
+    ran = []
     hooks = [
-        backbone.model.encoder.layer[depth].register_forward_pre_hook(
-            lambda _, arguments, depth=depth: read.update({depth: arguments[0]})
-        )
-        for depth in (3, 6, 9)
+        block.register_forward_hook(lambda *_, number=number: ran.append(number))
+        for number, block in enumerate(backbone.model.encoder.layer, start=1)
     ]
-    hooks.append(
-        backbone.model.layernorm.register_forward_pre_hook(lambda _, arguments: read.update({12: arguments[0]}))
-    )
-    backbone.features(images, layers=["final"])
+    assert list(backbone.features(images, layers=layers)) == layers
     for hook in hooks:
         hook.remove()
-    for depth, tokens in read.items():
-        expected = tokens[:, 1:].reshape(2, 4, 6, 384).permute(0, 3, 1, 2)
-        torch.testing.assert_close(maps[f"block{depth}"], expected)
-    assert set(read) == {3, 6, 9, 12}
+    assert ran == list(range(1, depth + 1))
 
 
-def test_features_are_deterministic(backbone, images, maps):
-    again = backbone.features(images, layers=["block6"])
-    assert list(again) == ["block6"]
-    assert torch.equal(again["block6"], maps["block6"])
+def test_maps_are_contiguous(maps):
+    assert all(features.is_contiguous() for features in maps.values())
 
 
 def test_weights_are_frozen_and_in_evaluation_mode(backbone):

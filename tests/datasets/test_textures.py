@@ -1,5 +1,7 @@
 """Facts about the synthesis of the embedded textures set."""
 
+import dataclasses
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
@@ -11,28 +13,31 @@ from velm_train.core.hashing import sha256_file
 from velm_train.core.images import read_gt_mask, read_rgb
 from velm_train.core.progress import SilentProgress
 from velm_train.core.records import ImageRecord
+from velm_train.core.taxonomy import read_taxonomy
 from velm_train.datasets.defects import DEFECT_PAINTERS
-from velm_train.datasets.manifests import assert_no_leak
+from velm_train.datasets.manifests import SplitManifest, assert_no_leak
 from velm_train.datasets.mvtec_style import read_mvtec_style
 from velm_train.datasets.protocols import k_shot_manifest
-from velm_train.datasets.textures import TextureCounts, expose, make_textures, photo_parts, shoot
+from velm_train.datasets.taxonomies import found_types, taxonomy_path
+from velm_train.datasets.texture_specs import TEXTURES
+from velm_train.datasets.textures import TextureCounts, expose, make_textures, photo_pieces, shoot
 
-SIZE_HW = (72, 88)
-COUNTS = TextureCounts(train_good=3, test_good=2, defects_seen=6, defects_unseen=2)
+SIZE_HW = (64, 80)
+COUNTS = TextureCounts(train_good=3, test_good=2, defects_seen=7, defects_unseen=3)
+CATEGORIES = ("linen", "plaster", "vinyl_blue")
 
 
 @pytest.fixture(scope="module")
 def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("photos")
-    rng = np.random.default_rng(0)
-    for name, mean in (("granite", 150), ("linen", 170), ("vinyl_blue", 70)):
-        pixels = rng.normal(mean, 12, size=(260, 300, 3)).clip(0, 255).astype(np.uint8)
+    for name, mean in (("linen", 170), ("plaster", 150), ("vinyl_blue", 70)):
+        pixels = np.random.default_rng(mean).normal(mean, 12, size=(260, 300, 3)).clip(0, 255).astype(np.uint8)
         Image.fromarray(pixels).save(folder / f"{name}.png")
     return folder
 
 
 def make(out: Path, photos: Path, *, counts: TextureCounts = COUNTS, seed: int = 0, **names: list[str]) -> None:
-    seen, unseen = names.get("seen", ["granite", "linen"]), names.get("unseen", ["vinyl_blue"])
+    seen, unseen = names.get("seen", ["linen", "plaster"]), names.get("unseen", ["vinyl_blue"])
     make_textures(
         out,
         photos=photos,
@@ -61,31 +66,51 @@ def hashes(root: Path) -> dict[str, str]:
     return {path.relative_to(root).as_posix(): sha256_file(path) for path in sorted(root.rglob("*")) if path.is_file()}
 
 
+def numbered_photo() -> np.ndarray:
+    number = np.arange(132 * 115).reshape(132, 115)  # every pixel gets a colour of its own
+    return np.stack([number // 256, number % 256, np.zeros_like(number)], axis=2).astype(np.uint8)
+
+
 def test_every_type_of_every_category_has_its_number_of_images_and_masks(records: list[ImageRecord]) -> None:
-    counts: dict[tuple[str, str, str], int] = {}
-    for record in records:
-        key = (record.category, record.split, record.defect_type)
-        counts[key] = counts.get(key, 0) + 1
-        assert record.size_hw == SIZE_HW
-        assert (record.gt_mask_path is not None) == record.gt_label
-    expected = {(name, "train", "good"): 3 for name in ("granite", "linen", "vinyl_blue")}
-    expected |= {(name, "test", "good"): 2 for name in ("granite", "linen", "vinyl_blue")}
+    assert all(record.size_hw == SIZE_HW for record in records)
+    assert all((record.gt_mask_path is not None) == record.gt_label for record in records)
+    expected = {(name, "train", "good"): 3 for name in CATEGORIES} | {(name, "test", "good"): 2 for name in CATEGORIES}
     for kind in DEFECT_PAINTERS:
-        expected |= {("granite", "test", kind): 6, ("linen", "test", kind): 6, ("vinyl_blue", "test", kind): 2}
-    assert counts == expected
+        expected |= {("linen", "test", kind): 7, ("plaster", "test", kind): 7, ("vinyl_blue", "test", kind): 3}
+    assert Counter((record.category, record.split, record.defect_type) for record in records) == expected
 
 
 def test_masks_are_not_empty_and_fit(records: list[ImageRecord]) -> None:
-    for record in records:
-        if record.gt_mask_path is not None:
-            assert 0.003 <= read_gt_mask(record.gt_mask_path, size_hw=record.size_hw).mean() <= 0.06
+    masks = [read_gt_mask(record.gt_mask_path, size_hw=SIZE_HW) for record in records if record.gt_mask_path]
+    assert all(0.003 <= gt_mask.mean() <= 0.06 for gt_mask in masks)
 
 
-def test_even_defects_and_training_normals_are_of_the_left_part(records: list[ImageRecord]) -> None:
+def train_pieces(records: list[ImageRecord]) -> set[str]:
+    return {record.group_id for record in records if record.split == "train"}
+
+
+def test_a_group_is_one_of_thirty_pieces_of_the_category(records: list[ImageRecord]) -> None:
+    names = {f"{category}/piece_{number:02d}" for category in CATEGORIES for number in range(30)}
+    assert {record.group_id for record in records} <= names
+    assert all(record.group_id.startswith(record.category) for record in records)
+
+
+def test_every_normal_image_shows_a_piece_of_its_own(records: list[ImageRecord]) -> None:
+    groups = [record.group_id for record in records if not record.gt_label]
+    assert len(set(groups)) == len(groups) == 3 * (3 + 2)
+
+
+def test_even_defects_of_seen_categories_show_train_pieces_and_odd_ones_test_pieces(records: list[ImageRecord]) -> None:
     for record in records:
-        number = int(record.image_path.stem)
-        left = record.split == "train" or (record.gt_label and number % 2 == 0)
-        assert record.group_id == f"{record.category}/{'left' if left else 'right'}"
+        if record.gt_label and record.category != "vinyl_blue":
+            is_even = int(record.image_path.stem) % 2 == 0
+            assert (record.group_id in train_pieces(records)) == is_even
+
+
+def test_all_defects_of_an_unseen_category_show_test_pieces(records: list[ImageRecord]) -> None:
+    groups = {record.group_id for record in records if record.gt_label and record.category == "vinyl_blue"}
+    assert len(groups) > 5
+    assert groups.isdisjoint(train_pieces(records))
 
 
 def test_same_seed_gives_the_same_bytes_and_another_seed_other_images(root: Path, photos: Path, tmp_path: Path) -> None:
@@ -93,37 +118,50 @@ def test_same_seed_gives_the_same_bytes_and_another_seed_other_images(root: Path
     make(tmp_path / "other", photos, seed=1)
     assert hashes(tmp_path / "again") == hashes(root)
     ours, theirs = hashes(root), hashes(tmp_path / "other")
-    assert all(ours[name] != theirs[name] for name in ours if name != "groups.csv" and "ground_truth" not in name)
+    assert all(ours[name] != theirs[name] for name in ours if "ground_truth" not in name)
 
 
-def test_a_larger_count_leaves_earlier_images_as_they_are(root: Path, photos: Path, tmp_path: Path) -> None:
-    make(tmp_path, photos, counts=TextureCounts(train_good=4, test_good=2, defects_seen=7, defects_unseen=2))
+def test_more_test_normals_and_defects_leave_earlier_images_as_they_are(
+    root: Path, photos: Path, tmp_path: Path
+) -> None:
+    make(tmp_path, photos, counts=dataclasses.replace(COUNTS, test_good=4, defects_seen=9, defects_unseen=4))
     more = hashes(tmp_path)
+    assert len(more) == len(hashes(root)) + 3 * 2 + 2 * (2 * 8 * 2 + 8)
     assert all(more[name] == value for name, value in hashes(root).items() if name != "groups.csv")
+    assert set((root / "groups.csv").read_text().splitlines()) < set((tmp_path / "groups.csv").read_text().splitlines())
 
 
-def test_the_parts_of_a_photograph_share_no_pixel() -> None:
-    rows, columns = np.mgrid[:120, :201]
-    photo = np.stack([rows, columns, rows + columns - 100], axis=2).clip(0, 255).astype(np.uint8)
-    parts = photo_parts(photo, even_light=False)
-    left, right = ({int(x) for x in parts[side][..., 1].ravel()} for side in ("left", "right"))
-    assert left.isdisjoint(right)
-    assert max(left) < 100 < min(right)
-    assert len(left) > 90
-    assert len(right) > 90
+def test_a_category_does_not_depend_on_the_others(root: Path, photos: Path, tmp_path: Path) -> None:
+    make(tmp_path, photos, seen=["plaster"], unseen=[])
+    assert hashes(tmp_path / "plaster") == hashes(root / "plaster")
 
 
-def test_a_shot_depends_on_its_own_part_alone() -> None:
-    rng = np.random.default_rng(0)
-    photo = rng.integers(0, 256, size=(150, 240, 3), dtype=np.uint8)
+def test_pieces_of_a_photograph_share_no_pixel() -> None:
+    pieces = photo_pieces(numbered_photo(), even_light=False)
+    colours = [{tuple(pixel) for pixel in piece.reshape(-1, 3).tolist()} for piece in pieces]
+    assert [piece.shape for piece in pieces] == [(22, 23, 3)] * 30
+    assert len(set.union(*colours)) == sum(map(len, colours)) == 132 * 115
+
+
+def test_pieces_are_counted_row_by_row() -> None:
+    photo = numbered_photo()
+    pieces = photo_pieces(photo, even_light=False)
+    assert np.array_equal(pieces[0], photo[:22, :23])
+    assert np.array_equal(pieces[4], photo[:22, 92:])
+    assert np.array_equal(pieces[5], photo[22:44, :23])
+    assert np.array_equal(pieces[29], photo[110:, 92:])
+
+
+def test_a_shot_depends_on_its_own_piece_alone() -> None:
+    photo = np.random.default_rng(0).integers(0, 256, size=(240, 250, 3), dtype=np.uint8)
     repainted = photo.copy()
-    repainted[:, 122:] = 0
-    for side, equal in (("left", True), ("right", False)):
+    repainted[:, 50:] = 0
+    for piece, equal in ((5, True), (6, False)):
         shots = [
             shoot(
-                photo_parts(picture, even_light=False)[side],
+                photo_pieces(picture, even_light=False)[piece],
                 photo_px_per_px=1.0,
-                size_hw=(70, 80),
+                size_hw=(64, 70),
                 rng=np.random.default_rng(3),
             )
             for picture in (photo, repainted)
@@ -131,19 +169,46 @@ def test_a_shot_depends_on_its_own_part_alone() -> None:
         assert np.array_equal(*shots) == equal
 
 
-def test_even_light_makes_both_parts_equally_bright() -> None:
+def test_even_light_makes_all_pieces_equally_bright() -> None:
     slope = np.linspace(60, 180, 240)[None, :, None]
     photo = np.broadcast_to(slope, (150, 240, 3)).astype(np.uint8)
-    parts = photo_parts(photo, even_light=True)
-    assert abs(float(parts["left"].mean()) - float(parts["right"].mean())) < 3.0
-    assert parts["left"].std() < 8.0
+    plain, even = ([piece.mean() for piece in photo_pieces(photo, even_light=asked)] for asked in (False, True))
+    assert np.ptp(plain) > 90
+    assert np.ptp(even) < 25
 
 
-def test_a_tiny_part_is_continued_by_mirror_images() -> None:
-    part = np.random.default_rng(0).integers(0, 256, size=(30, 20, 3), dtype=np.uint8)
-    shot = shoot(part, photo_px_per_px=1.0, size_hw=(72, 88), rng=np.random.default_rng(0))
-    assert shot.shape == (72, 88, 3)
-    assert shot.std() > 20.0
+def test_shots_of_a_piece_differ_in_place() -> None:
+    piece = np.random.default_rng(0).integers(0, 256, size=(60, 70, 3), dtype=np.uint8)
+    one, other = (shoot(piece, photo_px_per_px=0.5, size_hw=(64, 80), rng=np.random.default_rng(n)) for n in (0, 1))
+    assert one.shape == (64, 80, 3)
+    assert abs(np.corrcoef(one.ravel(), other.ravel())[0, 1]) < 0.3
+
+
+def test_a_piece_is_enlarged_so_that_the_crop_keeps_room_to_move() -> None:
+    piece = np.zeros((30, 40, 3), dtype=np.uint8)
+    piece[:, ::2] = 200  # stripes of one pixel: 0.9 x 30 / 64 photograph pixels to an image pixel
+    shot = shoot(piece, photo_px_per_px=1.0, size_hw=(64, 80), rng=np.random.default_rng(0))
+    assert abs(np.count_nonzero(np.diff(shot[32, :, 0] > 100)) - 80 * 0.9 * 30 / 64) <= 1.5
+
+
+@pytest.mark.parametrize("piece_hw", [(21, 40), (40, 26), (0, 0)])
+def test_a_piece_that_is_too_small_is_refused(piece_hw: tuple[int, int]) -> None:
+    piece = np.zeros((*piece_hw, 3), dtype=np.uint8)
+    with pytest.raises(DataError, match=rf"{piece_hw[0]}x{piece_hw[1]} .* images of 64x80, which need 22x27; lower"):
+        shoot(piece, photo_px_per_px=1.0, size_hw=(64, 80), rng=np.random.default_rng(0))
+
+
+def test_a_photograph_that_is_too_small_is_refused_before_anything_is_written(photos: Path, tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="texture 'linen': a piece of 43x60 photograph pixels is too small"):
+        make(tmp_path, photos, size_hw=(192, 240))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_all_photographs_are_large_enough_for_the_default_size(assets) -> None:
+    photos = assets.ensure("material_photos") / "images"
+    for name, spec in TEXTURES.items():
+        piece = photo_pieces(read_rgb(photos / f"{name}.png"), even_light=spec.even_light)[0]
+        shoot(piece, photo_px_per_px=spec.photo_px_per_px, size_hw=(192, 240), rng=np.random.default_rng(0))
 
 
 def test_sensor_noise_is_mild_and_grey() -> None:
@@ -153,39 +218,62 @@ def test_sensor_noise_is_mild_and_grey() -> None:
     assert np.array_equal(noise[..., 0], noise[..., 2])
 
 
-def test_images_of_a_category_differ(root: Path) -> None:
-    first, second = (read_rgb(root / f"granite/train/good/00{number}.png") for number in (0, 1))
-    assert not np.array_equal(first, second)
+def test_set_has_the_types_of_its_taxonomy(records: list[ImageRecord]) -> None:
+    read_taxonomy(taxonomy_path("textures")).validate(found_types(records))
 
 
-def test_k_shot_split_of_the_set_keeps_the_parts_apart(records: list[ImageRecord]) -> None:
-    manifest = k_shot_manifest(
+def split(records: list[ImageRecord], *, k_shot: int, num_validation_per_type: int = 0) -> SplitManifest:
+    return k_shot_manifest(
         records,
-        k_shot=2,
+        k_shot=k_shot,
         unseen_categories=["vinyl_blue"],
         num_reference=1,
-        num_validation_per_type=1,
+        num_validation_per_type=num_validation_per_type,
         max_normals=0,
         max_test_per_type=0,
         calibration_fraction=0.0,
         test_normal_fraction=0.3,
         seed=0,
     )
+
+
+def roles(manifest: SplitManifest, category: str) -> dict[tuple[str, str], int]:
+    return Counter((entry.defect_type, entry.role) for entry in manifest.entries if entry.category == category)
+
+
+def test_four_shots_of_seven_leave_three_for_the_test_and_nothing_out(records: list[ImageRecord]) -> None:
+    manifest = split(records, k_shot=4)
+    normals = {("good", "reference"): 1, ("good", "train"): 2, ("good", "test"): 2}
+    for category in ("linen", "plaster"):
+        seen = {(kind, role): n for kind in DEFECT_PAINTERS for role, n in (("train", 4), ("test", 3))}
+        assert roles(manifest, category) == normals | seen
+    assert roles(manifest, "vinyl_blue") == normals | {(kind, "test"): 3 for kind in DEFECT_PAINTERS}
+    assert manifest.left_out == ()
     assert assert_no_leak(manifest) == []
-    assert {entry.group_id.split("/")[1] for entry in manifest.with_role("train")} == {"left"}
-    assert {entry.group_id.split("/")[1] for entry in manifest.with_role("test")} == {"right"}
-    assert len(manifest.with_role("train")) == 3 * 2 + 2 * 8 * 2
-    assert len(manifest.with_role("validation")) == 2 * 8
-    assert len(manifest.with_role("test")) == 3 * 2 + 2 * 8 * 2 + 8
-    assert {image.reason for image in manifest.left_out} == {"its group is on the train side"}
-    assert len(manifest.left_out) == 2 * 8 + 8
+
+
+def test_four_shots_of_eight_leave_four_for_the_test_and_nothing_out(photos: Path, tmp_path: Path) -> None:
+    make(tmp_path, photos, counts=dataclasses.replace(COUNTS, defects_seen=8), seen=["linen"])
+    records = read_mvtec_style(tmp_path, dataset="textures", categories=[], progress=SilentProgress())
+    manifest = split(records, k_shot=4)
+    found = roles(manifest, "linen")
+    assert {(found[kind, "train"], found[kind, "test"]) for kind in DEFECT_PAINTERS} == {(4, 4)}
+    assert manifest.left_out == ()
+
+
+def test_a_split_keeps_train_and_test_pieces_apart(records: list[ImageRecord]) -> None:
+    manifest = split(records, k_shot=2, num_validation_per_type=1)
+    learnt = {entry.group_id for role in ("train", "reference") for entry in manifest.with_role(role)}
+    assert learnt == train_pieces(records)
+    assert {entry.group_id for role in ("validation", "test") for entry in manifest.with_role(role)}.isdisjoint(learnt)
+    assert Counter(image.reason for image in manifest.left_out) == {"its group is on the train side": 2 * 8 * 2}
 
 
 @pytest.mark.parametrize(
     ("names", "expected"),
     [
-        ({"seen": ["granit"]}, "did you mean 'granite'"),
-        ({"seen": ["granite"], "unseen": ["granite"]}, "asked for twice"),
+        ({"seen": ["lnen"]}, "did you mean 'linen'"),
+        ({"seen": ["linen"], "unseen": ["linen"]}, "asked for twice"),
         ({"seen": ["bamboo"]}, r"bamboo\.png does not exist"),
         ({"seen": [], "unseen": []}, "no texture is asked for"),
         ({"size_hw": (40, 88)}, "at least 64 pixels"),
@@ -197,6 +285,15 @@ def test_an_impossible_request_is_refused(photos: Path, tmp_path: Path, names: d
     assert list(tmp_path.iterdir()) == []
 
 
-def test_negative_counts_are_refused() -> None:
-    with pytest.raises(DataError, match="train_good must be at least 1"):
-        TextureCounts(train_good=0, test_good=0, defects_seen=0, defects_unseen=0)
+@pytest.mark.parametrize(
+    ("train_good", "test_good", "expected"),
+    [
+        (0, 0, "train_good must be at least 1"),
+        (1, -1, "the others at least 0"),
+        (22, 9, "a photograph has 30"),
+        (30, 0, "leave a piece for testing"),
+    ],
+)
+def test_impossible_counts_are_refused(train_good: int, test_good: int, expected: str) -> None:
+    with pytest.raises(DataError, match=expected):
+        TextureCounts(train_good=train_good, test_good=test_good, defects_seen=0, defects_unseen=0)

@@ -1,1 +1,1 @@
-"""Frozen vision encoders that detectors and models share."""
+"""RGB batches in, feature maps of named layers out: frozen encoders that detectors and models share."""

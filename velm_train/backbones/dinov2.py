@@ -87,7 +87,7 @@ class Dinov2Backbone:
 
     @torch.no_grad()
     def features(self, images: Float[torch.Tensor, "B 3 H W"], *, layers: Sequence[str]) -> FeatureMaps:
-        """Returns the maps of the layers asked for.
+        """Returns the maps of the layers asked for; blocks behind the deepest of them are not computed.
 
         Raises:
             ConfigError: if a layer is unknown.
@@ -97,8 +97,19 @@ class Dinov2Backbone:
         height, width = images.shape[-2:]
         require_multiple(height, width, of=self._patch_size, backbone=self._name)
         pixels = (images.to(self._mean.device, torch.float32) - self._mean) / self._std
-        output = self.model(pixel_values=pixels, output_hidden_states=True)
-        depths = {f"block{depth}": output.hidden_states[depth] for depth in _DEPTHS}  # 0 is the embeddings
-        tokens = {**depths, _FINAL: output.last_hidden_state}  # each (B, 1 + h * w, C)
-        grid_hw = (height // self._patch_size, width // self._patch_size)
-        return {layer: tokens[layer][:, 1:].mT.unflatten(2, grid_hw).contiguous() for layer in layers}
+        tokens = self._tokens(pixels, layers=layers)
+        shape = (len(images), -1, height // self._patch_size, width // self._patch_size)
+        return {layer: tokens[layer][:, 1:].mT.reshape(shape).contiguous() for layer in layers}
+
+    def _tokens(self, pixels: Float[torch.Tensor, "B 3 H W"], *, layers: Sequence[str]) -> dict[str, torch.Tensor]:
+        """Returns the tokens (B, 1 + h * w, C) behind every block up to the deepest one asked for."""
+        blocks = self.model.encoder.layer
+        deepest = len(blocks) if _FINAL in layers else max(int(layer.removeprefix("block")) for layer in layers)
+        hidden = self.model.embeddings(pixels)
+        tokens: dict[str, torch.Tensor] = {}
+        for depth, block in enumerate(blocks[:deepest], start=1):
+            hidden = block(hidden)
+            tokens[f"block{depth}"] = hidden
+        if _FINAL in layers:
+            tokens[_FINAL] = self.model.layernorm(hidden)
+        return tokens

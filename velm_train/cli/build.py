@@ -79,9 +79,7 @@ def read_records(
     return read_table(root, dataset=dataset.name, progress=progress)
 
 
-def _textures_folder(
-    dataset: DatasetConfig, *, assets: AssetLibrary, store: ArtifactStore, progress: Progress
-) -> Path:
+def _textures_folder(dataset: DatasetConfig, *, assets: AssetLibrary, store: ArtifactStore, progress: Progress) -> Path:
     synthesis = cast("SynthesisConfig", dataset.synthesis)
     unseen = unseen_categories(dataset)
     seen = [name for name in dataset.categories if name not in unseen] or list(SEEN_TEXTURES)

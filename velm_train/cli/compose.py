@@ -64,11 +64,10 @@ def typed(composed: DictConfig) -> Config:
     except ConfigError:
         raise
     except OmegaConfBaseException as error:
-        key = error.full_key or error.key
-        value = (
-            f" (got {OmegaConf.select(composed, str(key))!r})" if key and OmegaConf.select(composed, str(key)) else ""
-        )
-        near = nearest(str(key), list(_leaf_keys(composed)))
+        key = str(error.full_key or error.key)
+        got = OmegaConf.select(composed, key)
+        value = f" (got {got!r})" if got else ""
+        near = nearest(key, list(_leaf_keys(composed)))
         raise ConfigError(f"{key}: {_first_line(error)}{value}{near if 'not in' in str(error) else ''}") from error
     assert isinstance(config, Config)
     return config

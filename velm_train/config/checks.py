@@ -1,5 +1,7 @@
 """Checks shared by the configuration dataclasses: each names the key, what was got and what is allowed."""
 
+import math
+
 from velm_train.core.errors import ConfigError
 
 
@@ -20,8 +22,8 @@ def between(key: str, got: float, low: float, high: float, unit: str = "") -> No
 
 
 def at_least(key: str, got: float, low: float, unit: str = "") -> None:
-    """Refuses a number below the limit."""
-    require(got >= low, key=key, got=got, allowed=f"{low} or more{' ' + unit if unit else ''}")
+    """Refuses a number below the limit, and one that is not finite."""
+    require(low <= got < math.inf, key=key, got=got, allowed=f"{low} or more{' ' + unit if unit else ''}")
 
 
 def inside(key: str, got: float, low: float, high: float) -> None:

@@ -54,11 +54,12 @@ class SynthesisConfig:
     Attributes:
         height_px: image height, 64 to 1024 pixels.
         width_px: image width, 64 to 1024 pixels.
-        train_good: normal training images per category, 2 or more.
-        test_good: normal test images per category, 1 or more.
-        defects_seen: images per defect type in seen categories, half of them from the training part, 2 or more.
+        train_good: normal training images per category, 2 or more; each shows a piece of its own.
+        test_good: normal test images per category, 1 or more; together with train_good at most 30, as many pieces as a
+            photograph has.
+        defects_seen: images per defect type in seen categories, half of them (rounded up) of training pieces, 2 or more.
         defects_unseen: images per defect type in unseen categories, 1 or more.
-        seed: of the images; apart from the run's seed, so that runs with several seeds share one set.
+        seed: of the images, 0 or more; apart from the run's seed, so that runs with several seeds share one set.
     """
 
     height_px: int
@@ -77,6 +78,14 @@ class SynthesisConfig:
         at_least("dataset.synthesis.test_good", self.test_good, 1, "images")
         at_least("dataset.synthesis.defects_seen", self.defects_seen, 2, "images")
         at_least("dataset.synthesis.defects_unseen", self.defects_unseen, 1, "images")
+        between(
+            "dataset.synthesis.train_good + dataset.synthesis.test_good",
+            self.train_good + self.test_good,
+            3,
+            PIECES_PER_PHOTO,
+            "images, one for each piece of a photograph",
+        )
+        at_least("dataset.synthesis.seed", self.seed, 0)
 
 
 @dataclass(kw_only=True, slots=True)
@@ -103,6 +112,7 @@ class DatasetConfig:
 
     def __post_init__(self) -> None:
         """Checks the values."""
+        require(bool(self.name), key="dataset.name", got="''", allowed="a name without spaces at its ends")
         one_of("dataset.reader", self.reader, READERS)
         embedded = self.reader in {"textures", "textile"}
         require(
@@ -135,7 +145,8 @@ class ProtocolConfig:
         reference_normals: normals per category kept as references, 0 or more.
         max_train_normals: normals per category that the detector is fitted on, 0 for all.
         max_test_per_type: test images per category and type, 0 for all.
-        test_normal_fraction: share of the normals held out for testing where the set has no test normals, above 0, below 1.
+        test_normal_fraction: share of the normals held out for testing where the set has no test normals, above 0,
+            below 1.
         calibration_fraction: share of training normals held out to calibrate the gate; 0 means leave-one-out.
     """
 

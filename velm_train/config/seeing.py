@@ -95,7 +95,8 @@ class RegionsConfig:
         min_area_px: smallest component, original pixels; the strongest one is kept in any case.
         merge_distance_px: components closer than this become one.
         max_regions: regions per image, strongest first, 1 or more.
-        diffuse_fraction: a component above this share of the image counts as diffuse: the whole image is shown.
+        diffuse_fraction: a component above this share of the image, above 0 to 1, counts as diffuse: the whole image
+            is shown.
         crop_margin_fraction: context on each side, as a share of the region's longer side.
         crop_min_px: smallest crop side, original pixels.
         contour_width_px: line width of the contour overlay.
@@ -114,7 +115,12 @@ class RegionsConfig:
         at_least("regions.min_area_px", self.min_area_px, 1, "pixels")
         at_least("regions.merge_distance_px", self.merge_distance_px, 0, "pixels")
         at_least("regions.max_regions", self.max_regions, 1)
-        inside("regions.diffuse_fraction", self.diffuse_fraction, 0.0, 1.01)
+        require(
+            0 < self.diffuse_fraction <= 1,
+            key="regions.diffuse_fraction",
+            got=self.diffuse_fraction,
+            allowed="above 0, to 1",
+        )
         between("regions.crop_margin_fraction", self.crop_margin_fraction, 0.0, 4.0)
         at_least("regions.crop_min_px", self.crop_min_px, 16, "pixels")
         between("regions.contour_width_px", self.contour_width_px, 1, 16, "pixels")

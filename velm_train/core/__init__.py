@@ -1,0 +1,1 @@
+"""What every stage relies on: records, hashes, seeds, artefacts and errors; no stage is known here."""

@@ -6,6 +6,7 @@ The key is the hash of the stage's name, code version, inputs and settings. A fo
 only when complete; until then it is built under `.partial-<key>`, which a killed run finds again.
 """
 
+import contextlib
 import json
 import os
 import shutil
@@ -15,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from velm_train.core.errors import ArtifactError, ResourceError
-from velm_train.core.hashing import sha256_file, sha256_json
+from velm_train.core.hashing import canonical_json, sha256_file, sha256_json
 from velm_train.core.progress import Progress
 
 SCHEMA_VERSION = 1
@@ -60,8 +61,8 @@ def require_free_disk(folder: Path, *, needed_bytes: int) -> None:
     free = shutil.disk_usage(existing).free
     if free < needed_bytes + MIN_FREE_BYTES:
         raise ResourceError(
-            f"disk nearly full at {existing}: {free / 1e6:.0f} MB free, {needed_bytes / 1e6:.0f} MB needed plus a reserve "
-            f"of {MIN_FREE_BYTES / 1e6:.0f} MB; free some space or set paths.artifacts to another disk"
+            f"disk nearly full at {existing}: {free / 1e6:.0f} MB free, {needed_bytes / 1e6:.0f} MB needed plus a "
+            f"reserve of {MIN_FREE_BYTES / 1e6:.0f} MB; free some space or set paths.artifacts to another disk"
         )
 
 
@@ -81,7 +82,8 @@ def write_atomic(path: Path, content: str | bytes) -> None:
             os.fsync(stream.fileno())
         temporary.replace(path)
     except OSError as error:
-        temporary.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            temporary.unlink()
         raise ResourceError(f"cannot write {path}: {error.strerror}; check that the folder is writable") from error
 
 
@@ -112,11 +114,11 @@ class ArtifactStore:
             title: what the progress note calls it.
 
         Raises:
-            ArtifactError: if a finished artefact fails verification.
+            ArtifactError: if a finished artefact fails verification, or a folder without a manifest is in its place.
             ResourceError: if the folder cannot be written.
         """
         final = self.folder(stage_key)
-        if self.has(stage_key):
+        if final.exists():
             if final not in self._verified:
                 self.verify(final)
                 self._verified.add(final)
@@ -136,14 +138,15 @@ class ArtifactStore:
         return final
 
     def _seal(self, folder: Path, stage_key: StageKey) -> None:
+        (folder / MANIFEST_NAME).unlink(missing_ok=True)  # of a run that was killed between sealing and renaming
         files = sorted(path for path in folder.rglob("*") if path.is_file())
         manifest = {
             "schema_version": SCHEMA_VERSION,
             "stage": stage_key.stage,
             "version": stage_key.version,
             "key": stage_key.key,
-            "inputs": stage_key.inputs,
-            "settings": stage_key.settings,
+            "inputs": json.loads(canonical_json(stage_key.inputs)),
+            "settings": json.loads(canonical_json(stage_key.settings)),
             "files": {
                 path.relative_to(folder).as_posix(): {"bytes": path.stat().st_size, "sha256": sha256_file(path)}
                 for path in files
@@ -162,10 +165,9 @@ class ArtifactStore:
             manifest = json.loads((folder / MANIFEST_NAME).read_text())
         except (OSError, json.JSONDecodeError) as error:
             raise ArtifactError(f"artefact {folder}: {MANIFEST_NAME} cannot be read ({error}); {remedy}") from error
-        if manifest.get("schema_version") != SCHEMA_VERSION:
-            raise ArtifactError(
-                f"artefact {folder}: schema version {manifest.get('schema_version')} instead of {SCHEMA_VERSION}; {remedy}"
-            )
+        version = manifest.get("schema_version") if isinstance(manifest, dict) else None
+        if version != SCHEMA_VERSION:
+            raise ArtifactError(f"artefact {folder}: schema version {version} instead of {SCHEMA_VERSION}; {remedy}")
         for name, expected in manifest["files"].items():
             path = folder / name
             if not path.is_file():

@@ -4,7 +4,6 @@ import dataclasses
 import hashlib
 import json
 from pathlib import Path
-from typing import Any
 
 _CHUNK_BYTES = 1 << 20
 
@@ -28,7 +27,7 @@ def _plain(value: object) -> object:
     raise TypeError(f"{type(value).__name__} has no canonical JSON form")
 
 
-def canonical_json(value: Any) -> str:
+def canonical_json(value: object) -> str:
     """Returns JSON with sorted keys and no spaces, equal for equal values.
 
     Raises:
@@ -38,6 +37,6 @@ def canonical_json(value: Any) -> str:
     return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False, default=_plain)
 
 
-def sha256_json(value: Any) -> str:
+def sha256_json(value: object) -> str:
     """Returns the SHA-256 of a value's canonical JSON as 64 hexadecimal characters."""
     return hashlib.sha256(canonical_json(value).encode()).hexdigest()

@@ -1,28 +1,51 @@
 """Reading and writing pictures: files in, RGB arrays and masks of known size out."""
 
+import os
+import struct
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
 from jaxtyping import UInt8
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import ExifTags, Image, ImageOps
 
-from velm_train.core.errors import DataError
+from velm_train.core.errors import DataError, ResourceError
 from velm_train.core.records import BoxXYXY, SizeHW
 from velm_train.core.shapes import BoolMap, RGBImage
 
+_UNREADABLE = (OSError, SyntaxError, ValueError, struct.error, Image.DecompressionBombError)
+"""What Pillow raises for files that are damaged, of an unknown kind, or larger than it dares to open."""
 
-def _open_upright(path: Path) -> Image.Image:
+_QUARTER_TURNS = (5, 6, 7, 8)
+"""EXIF orientations that exchange height and width."""
+
+_PNG_SIGNATURE_BYTES = 8
+_PNG_CHECKSUM_BYTES = 4
+_PNG_TEXT_CHUNKS = (b"eXIf", b"tEXt", b"zTXt", b"iTXt")
+"""Chunks in which Pillow looks for an orientation."""
+
+
+@contextmanager
+def _reading(path: Path) -> Iterator[None]:
+    """Turns what Pillow raises for a file it cannot read into one error that names the file."""
     try:
-        with Image.open(path) as image:
-            return ImageOps.exif_transpose(image)
+        yield
     except FileNotFoundError as error:
         raise DataError(f"image {path} does not exist") from error
-    except (UnidentifiedImageError, OSError, SyntaxError) as error:
+    except _UNREADABLE as error:
         raise DataError(f"image {path} cannot be read ({error}); replace or remove the file") from error
 
 
-def _to_uint8(image: Image.Image) -> Image.Image:
-    """Maps 16-bit and float pictures to 8 bits by their type's full range, never by their content."""
+def _open_upright(path: Path) -> Image.Image:
+    with _reading(path), Image.open(path) as image:
+        return ImageOps.exif_transpose(image)
+
+
+def _to_uint8(image: Image.Image, path: Path) -> Image.Image:
+    """Maps 16-bit pictures to 8 bits by the full range of their type, never by their content."""
+    if image.mode == "F":
+        raise DataError(f"image {path} holds floating-point values of unknown range; save it with 8 or 16 bits")
     if image.mode in {"I;16", "I;16B", "I;16L", "I"}:
         values = np.asarray(image, dtype=np.int64)
         return Image.fromarray(np.clip(values // 257, 0, 255).astype(np.uint8))
@@ -32,13 +55,15 @@ def _to_uint8(image: Image.Image) -> Image.Image:
 def read_rgb(path: Path) -> RGBImage:
     """Reads a picture as RGB, upright by its EXIF orientation; grey, palette and 16-bit files are converted.
 
+    Transparency is dropped, not blended: a transparent pixel keeps its colour.
+
     Returns:
         uint8 array (H, W, 3).
 
     Raises:
-        DataError: if the file is absent or is not a readable picture.
+        DataError: if the file is absent, is not a readable picture, or holds floating-point values.
     """
-    return np.asarray(_to_uint8(_open_upright(path)).convert("RGB"))
+    return np.asarray(_to_uint8(_open_upright(path), path).convert("RGB"))
 
 
 def read_size_hw(path: Path) -> SizeHW:
@@ -47,17 +72,32 @@ def read_size_hw(path: Path) -> SizeHW:
     Raises:
         DataError: if the file is absent or is not a picture.
     """
-    try:
-        with Image.open(path) as image:
-            width, height = image.size
-            quarter_turned = image.getexif().get(0x0112, 1) >= 5
-    except (UnidentifiedImageError, OSError, SyntaxError) as error:
-        raise DataError(f"image {path} cannot be read ({error}); replace or remove the file") from error
+    with _reading(path), Image.open(path) as image:
+        width, height = image.size
+        if image.format == "TIFF":  # Pillow has turned the size already
+            return height, width
+        hidden = image.format == "PNG" and _png_has_text_behind_pixels(path)
+        exif = image.getexif() if hidden or image.format != "PNG" else Image.Image.getexif(image)
+        quarter_turned = exif.get(ExifTags.Base.Orientation) in _QUARTER_TURNS
     return (width, height) if quarter_turned else (height, width)
 
 
+def _png_has_text_behind_pixels(path: Path) -> bool:
+    """Tells whether an orientation may stand behind the pixels of a PNG, where Pillow finds it by decoding them."""
+    behind_pixels = False
+    with path.open("rb", buffering=0) as stream:
+        stream.seek(_PNG_SIGNATURE_BYTES)
+        while len(head := stream.read(8)) == 8:
+            length, kind = struct.unpack(">I4s", head)
+            if behind_pixels and kind in _PNG_TEXT_CHUNKS:
+                return True
+            behind_pixels = behind_pixels or kind == b"IDAT"
+            stream.seek(length + _PNG_CHECKSUM_BYTES, os.SEEK_CUR)
+    return False
+
+
 def read_gt_mask(path: Path, *, size_hw: SizeHW) -> BoolMap:
-    """Reads a ground-truth mask: every value above zero is defect.
+    """Reads a ground-truth mask: every value above zero is defect; transparency is ignored.
 
     Args:
         path: mask file.
@@ -69,8 +109,10 @@ def read_gt_mask(path: Path, *, size_hw: SizeHW) -> BoolMap:
     Raises:
         DataError: if it cannot be read or has another size than its image.
     """
-    values = np.asarray(_open_upright(path))
-    gt_mask = (values if values.ndim == 2 else values[..., :3].max(axis=2)) > 0
+    image = _open_upright(path)
+    values = np.asarray(image)
+    num_colours = len(image.getbands()) - ("A" in image.getbands())  # alpha says nothing about defects
+    gt_mask = (values if values.ndim == 2 else values[..., :num_colours].max(axis=2)) > 0
     if gt_mask.shape != size_hw:
         raise DataError(f"mask {path} is {gt_mask.shape[0]}x{gt_mask.shape[1]}, its image {size_hw[0]}x{size_hw[1]}")
     return gt_mask
@@ -85,7 +127,14 @@ def cut_out(image: RGBImage, box_xyxy: BoxXYXY) -> UInt8[np.ndarray, "crop_h cro
 
 
 def write_png(image: RGBImage | BoolMap, path: Path) -> None:
-    """Writes an RGB picture, or a mask as 0 and 255; folders are made as needed."""
-    path.parent.mkdir(parents=True, exist_ok=True)
+    """Writes an RGB picture, or a mask as 0 and 255; folders are made as needed.
+
+    Raises:
+        ResourceError: if the file cannot be written.
+    """
     values = image.astype(np.uint8) * 255 if image.dtype == np.bool_ else image
-    Image.fromarray(values).save(path, compress_level=1)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(values).save(path, format="PNG", compress_level=1)
+    except OSError as error:
+        raise ResourceError(f"cannot write {path}: {error.strerror}; check space and permissions") from error

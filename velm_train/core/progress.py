@@ -21,6 +21,10 @@ class Progress(Protocol):
         ...
 
 
+def _count_nothing(units: int) -> None:
+    del units
+
+
 class SilentProgress:
     """Shows nothing; for tests and library use."""
 
@@ -28,7 +32,7 @@ class SilentProgress:
     def stage(self, title: str, *, total: int) -> Iterator[Advance]:
         """Opens nothing and counts nothing."""
         del title, total
-        yield lambda units: None
+        yield _count_nothing
 
     def note(self, text: str) -> None:
         """Drops the line."""

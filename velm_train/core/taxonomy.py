@@ -5,11 +5,14 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 from velm_train.core.errors import DataError
 from velm_train.core.records import NORMAL_DEFECT_TYPE
 
 TAXONOMY_SCHEMA_VERSION = 1
+
+Value = TypeVar("Value")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -76,38 +79,54 @@ def read_taxonomy(path: Path) -> Taxonomy:
     """Reads a taxonomy JSON file.
 
     Raises:
-        DataError: if the file is absent, is not JSON, has another schema version, or lacks a field.
+        DataError: if the file is absent, is not JSON, has another schema version, or a field is missing or of another kind.
     """
     try:
         content = json.loads(path.read_text())
-        if content["schema_version"] != TAXONOMY_SCHEMA_VERSION:
-            raise DataError(
-                f"taxonomy {path}: schema version {content['schema_version']}, expected {TAXONOMY_SCHEMA_VERSION}"
-            )
-        categories = {name: _read_category(body) for name, body in content["categories"].items()}
-        return Taxonomy(dataset=content["dataset"], categories=categories)
-    except (OSError, json.JSONDecodeError) as error:
+    except (OSError, ValueError) as error:
         raise DataError(f"taxonomy {path} cannot be read: {error}") from error
-    except KeyError as error:
-        raise DataError(f"taxonomy {path}: field {error} is missing") from error
+    where = f"taxonomy {path}"
+    version = _field(content, "schema_version", int, where=where)
+    if version != TAXONOMY_SCHEMA_VERSION:
+        raise DataError(f"{where}: schema version {version}, expected {TAXONOMY_SCHEMA_VERSION}")
+    categories = _field(content, "categories", dict, where=where)
+    return Taxonomy(
+        dataset=_field(content, "dataset", str, where=where),
+        categories={name: _read_category(body, where=f"{where}: {name}") for name, body in categories.items()},
+    )
 
 
-def _read_category(body: dict[str, object]) -> CategoryTaxonomy:
-    types = body["defect_types"]
-    assert isinstance(types, dict)
+def _read_category(body: object, *, where: str) -> CategoryTaxonomy:
+    types = _field(body, "defect_types", dict, where=where)
     return CategoryTaxonomy(
-        noun=str(body["noun"]),
-        normal_description=str(body["normal_description"]),
+        noun=_field(body, "noun", str, where=where),
+        normal_description=_field(body, "normal_description", str, where=where),
         defect_types={
-            name: DefectType(
-                display_name=entry["display_name"],
-                description=entry["description"],
-                synonyms=tuple(entry["synonyms"]),
-            )
+            name: _read_type(entry, where=f"{where}/{name}")
             for name, entry in types.items()
             if name != NORMAL_DEFECT_TYPE
         },
     )
+
+
+def _read_type(body: object, *, where: str) -> DefectType:
+    synonyms = _field(body, "synonyms", list, where=where)
+    if not all(isinstance(word, str) for word in synonyms):
+        raise DataError(f"{where}: synonyms {synonyms} are not all text")
+    return DefectType(
+        display_name=_field(body, "display_name", str, where=where),
+        description=_field(body, "description", str, where=where),
+        synonyms=tuple(synonyms),
+    )
+
+
+def _field(body: object, name: str, kind: type[Value], *, where: str) -> Value:
+    if not isinstance(body, dict) or name not in body:
+        raise DataError(f"{where}: field {name!r} is missing")
+    value = body[name]
+    if not isinstance(value, kind):
+        raise DataError(f"{where}: field {name!r} is {value!r}, expected {kind.__name__}")
+    return value
 
 
 def derive_taxonomy(dataset: str, found: Mapping[str, set[str]]) -> Taxonomy:

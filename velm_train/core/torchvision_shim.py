@@ -36,11 +36,11 @@ def install_torchvision_shim() -> None:
         return
     if torch.version.cuda is not None or torch.version.hip is not None:
         return
-    library = torch.library.Library("torchvision", "FRAGMENT")
+    library = torch.library.Library("torchvision", "FRAGMENT")  # type: ignore[no-untyped-call]
     try:
         for name in ("nms", "qnms"):
-            library.define(f"{name}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
+            library.define(f"{name}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")  # type: ignore[no-untyped-call]
     except RuntimeError:  # a CPU build of torchvision declared them itself
         return
-    library.impl("nms", _nms, "CPU")
+    library.impl("nms", _nms, "CPU")  # type: ignore[no-untyped-call]
     _KEEP_ALIVE.append(library)

@@ -1,7 +1,9 @@
 """Evaluation protocols: records in, a leak-free `SplitManifest` out; deterministic and independent of list order."""
 
+import dataclasses
 import logging
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from velm_train.core.errors import DataError
@@ -50,40 +52,74 @@ def k_shot_manifest(
     Raises:
         DataError: if an argument is out of range, or a category or type has too few images.
     """
-    _check_settings(k_shot=k_shot, calibration_fraction=calibration_fraction, test_normal_fraction=test_normal_fraction)
-    categories = sorted({record.category for record in records})
-    for name in unseen_categories:
-        if name not in categories:
-            raise DataError(f"unseen category {name!r} has no images{nearest(name, categories)}; found: {categories}")
-    settings = {
-        "k_shot": k_shot,
-        "unseen_categories": sorted(unseen_categories),
-        "num_reference": num_reference,
-        "num_validation_per_type": num_validation_per_type,
-        "max_normals": max_normals,
-        "max_test_per_type": max_test_per_type,
-        "calibration_fraction": calibration_fraction,
-        "test_normal_fraction": test_normal_fraction,
-    }
+    settings = _Settings(
+        k_shot=k_shot,
+        unseen_categories=sorted(unseen_categories),
+        num_reference=num_reference,
+        num_validation_per_type=num_validation_per_type,
+        max_normals=max_normals,
+        max_test_per_type=max_test_per_type,
+        calibration_fraction=calibration_fraction,
+        test_normal_fraction=test_normal_fraction,
+    )
     selection = Selection.start(records, seed=seed)
+    _assign_normals(selection, settings)
+    _assign_defects(selection, settings)
+    return _audited(selection, protocol=f"k_shot_{k_shot}", settings=dataclasses.asdict(settings), seed=seed)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Settings:
+    """The arguments of `k_shot_manifest` that say how to select, as they are written into the manifest."""
+
+    k_shot: int
+    unseen_categories: list[str]
+    num_reference: int
+    num_validation_per_type: int
+    max_normals: int
+    max_test_per_type: int
+    calibration_fraction: float
+    test_normal_fraction: float
+
+    def __post_init__(self) -> None:
+        if self.k_shot < 0:
+            raise DataError(f"k_shot is {self.k_shot}; it must be at least 0")
+        if not 0.0 <= self.calibration_fraction < 1.0:
+            raise DataError(f"calibration_fraction is {self.calibration_fraction}; it must lie in [0, 1)")
+        if not 0.0 < self.test_normal_fraction < 1.0:
+            raise DataError(f"test_normal_fraction is {self.test_normal_fraction}; it must lie in (0, 1)")
+
+
+def _assign_normals(selection: Selection, settings: _Settings) -> None:
     selection.place_folder_normals()
-    for category in categories:
-        selection.hold_out_normals(category, fraction=test_normal_fraction, num_kept=num_reference + 1)
+    for category in selection.categories():
+        selection.hold_out_normals(
+            category, fraction=settings.test_normal_fraction, num_kept=settings.num_reference + 1
+        )
         selection.assign_normals(
             category,
-            num_reference=num_reference,
-            max_normals=max_normals,
-            calibration_fraction=calibration_fraction,
-            max_test=max_test_per_type,
+            num_reference=settings.num_reference,
+            max_normals=settings.max_normals,
+            calibration_fraction=settings.calibration_fraction,
+            max_test=settings.max_test_per_type,
         )
+
+
+def _assign_defects(selection: Selection, settings: _Settings) -> None:
+    """Chooses the shots of every seen category first: they decide on which side their groups are."""
+    categories, unseen = selection.categories(), settings.unseen_categories
+    for name in unseen:
+        if name not in categories:
+            raise DataError(f"unseen category {name!r} has no images{nearest(name, categories)}; found: {categories}")
     shots = {
-        name: frozenset() if name in unseen_categories else selection.choose_shots(name, k_shot=k_shot)
+        name: frozenset() if name in unseen else selection.choose_shots(name, k_shot=settings.k_shot)
         for name in categories
     }
     for name in categories:
-        num_validation = 0 if name in unseen_categories else num_validation_per_type
-        selection.assign_defects(name, shots=shots[name], num_validation=num_validation, max_test=max_test_per_type)
-    return _audited(selection, protocol=f"k_shot_{k_shot}", settings=settings, seed=seed)
+        num_validation = 0 if name in unseen else settings.num_validation_per_type
+        selection.assign_defects(
+            name, shots=shots[name], num_validation=num_validation, max_test=settings.max_test_per_type
+        )
 
 
 def _audited(selection: Selection, *, protocol: str, settings: dict[str, Any], seed: int) -> SplitManifest:
@@ -99,12 +135,3 @@ def _audited(selection: Selection, *, protocol: str, settings: dict[str, Any], s
         len(duplicates),
     )
     return manifest
-
-
-def _check_settings(*, k_shot: int, calibration_fraction: float, test_normal_fraction: float) -> None:
-    if k_shot < 0:
-        raise DataError(f"k_shot is {k_shot}; it must be at least 0")
-    if not 0.0 <= calibration_fraction < 1.0:
-        raise DataError(f"calibration_fraction is {calibration_fraction}; it must lie in [0, 1)")
-    if not 0.0 < test_normal_fraction < 1.0:
-        raise DataError(f"test_normal_fraction is {test_normal_fraction}; it must lie in (0, 1)")

@@ -58,6 +58,10 @@ class Selection:
             by_type=dict(by_type),
         )
 
+    def categories(self) -> list[str]:
+        """Returns the categories of all images, in alphabetical order."""
+        return sorted({category for category, _ in self.by_type})
+
     def on(self, image_id: str) -> _Side | None:
         """Returns the side of an image's unit, or None while it is open."""
         return self.side.get(self.unit[image_id])

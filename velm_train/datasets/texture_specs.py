@@ -10,9 +10,9 @@ class TextureSpec:
     """How camera shots are taken from one material photograph.
 
     Attributes:
-        photo_px_per_px: photograph pixels to one image pixel along each axis; lowered where a part is too small.
+        photo_px_per_px: photograph pixels to one image pixel along each axis; lowered where a piece is too small.
         even_light: True to divide out the slow change of brightness and tint across the photograph, so that
-            its left and right parts look alike.
+            its pieces look alike.
     """
 
     photo_px_per_px: float
@@ -21,28 +21,35 @@ class TextureSpec:
 
 TEXTURES: Mapping[str, TextureSpec] = MappingProxyType(
     {
-        "bamboo": TextureSpec(photo_px_per_px=1.2, even_light=True),
-        "brick_red": TextureSpec(photo_px_per_px=0.7, even_light=False),
-        "granite": TextureSpec(photo_px_per_px=0.8, even_light=False),
-        "grass": TextureSpec(photo_px_per_px=0.7, even_light=True),
-        "gravel": TextureSpec(photo_px_per_px=0.7, even_light=True),
-        "linen": TextureSpec(photo_px_per_px=1.0, even_light=False),
-        "metal_brushed": TextureSpec(photo_px_per_px=0.85, even_light=True),
-        "metal_cast": TextureSpec(photo_px_per_px=0.7, even_light=False),
-        "metal_satin": TextureSpec(photo_px_per_px=0.7, even_light=False),
-        "plaster": TextureSpec(photo_px_per_px=0.7, even_light=False),
-        "vinyl_blue": TextureSpec(photo_px_per_px=0.8, even_light=False),
-        "wood_beech": TextureSpec(photo_px_per_px=0.8, even_light=True),
-        "wood_dark": TextureSpec(photo_px_per_px=0.7, even_light=True),
-        "wood_oak": TextureSpec(photo_px_per_px=0.7, even_light=True),
+        "bamboo": TextureSpec(photo_px_per_px=0.9, even_light=True),
+        "brick_red": TextureSpec(photo_px_per_px=0.5, even_light=False),
+        "granite": TextureSpec(photo_px_per_px=0.5, even_light=False),
+        "linen": TextureSpec(photo_px_per_px=0.8, even_light=False),
+        "metal_brushed": TextureSpec(photo_px_per_px=0.6, even_light=True),
+        "metal_cast": TextureSpec(photo_px_per_px=0.5, even_light=False),
+        "metal_satin": TextureSpec(photo_px_per_px=0.5, even_light=False),
+        "plaster": TextureSpec(photo_px_per_px=0.5, even_light=False),
+        "vinyl_blue": TextureSpec(photo_px_per_px=0.5, even_light=False),
+        "wood_beech": TextureSpec(photo_px_per_px=0.5, even_light=True),
+        "wood_dark": TextureSpec(photo_px_per_px=0.5, even_light=True),
+        "wood_oak": TextureSpec(photo_px_per_px=0.5, even_light=True),
+        "wood_veneer": TextureSpec(photo_px_per_px=0.5, even_light=False),
     }
 )
-"""Category, which is also the photograph's file name without `.png`, -> how to shoot it."""
+"""Category, which is also the photograph's file name without `.png`, -> how to shoot it.
+
+Manufactured or dressed surfaces whose pieces look alike; grass and gravel, printed patterns, worn and jointed surfaces
+among the photographs are left out, because a good part of them has nothing in common with the next.
+"""
 
 SEEN_TEXTURES: tuple[str, ...] = (
-    "bamboo", "brick_red", "granite", "grass", "gravel", "linen", "metal_brushed", "metal_cast", "plaster", "wood_oak"
+    "bamboo", "brick_red", "linen", "metal_brushed", "metal_cast", "plaster", "wood_oak", "wood_veneer"
 )  # fmt: skip
-"""Categories whose defects the language model may learn from."""
+"""Categories whose defects the language model may learn from.
+
+Granite is in neither list and only made when asked for: its own speckles hide defects of this size. A PatchCore gate
+on DINOv2 misses 13 of 32 of them at the threshold of the largest leave-one-out score.
+"""
 
 UNSEEN_TEXTURES: tuple[str, ...] = ("metal_satin", "vinyl_blue", "wood_beech", "wood_dark")
 """Categories whose defects are for testing alone."""

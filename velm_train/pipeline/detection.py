@@ -1,10 +1,12 @@
 """Images and a detector in; out-of-sample detections of every image out, one artefact per category and step.
 
-    role train ──► fit ──► leave-one-out scores ─┐
-    every other role ──► detect ─────────────────┴──► CategoryDetections
+role train ──► fit ──► leave-one-out scores ─┐
+every other role ──► detect ─────────────────┴──► CategoryDetections
 """
 
 import io
+import json
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +25,7 @@ from velm_train.gating.gate import CalibrationKind
 FIT_VERSION = 1
 DETECT_VERSION = 1
 _STATE_NAME = "state.npz"
+_SECONDS_NAME = "seconds.json"
 _IMAGES_PER_READ = 16
 
 
@@ -36,6 +39,7 @@ class CategoryDetections:
         calibration_ids: the normal images that calibrate the gate.
         calibration: how their scores were made out-of-sample.
         transductive: whether the detector looked at the images together.
+        seconds_per_image: wall seconds for reading and scoring one image, when it was computed.
     """
 
     category: str
@@ -44,6 +48,7 @@ class CategoryDetections:
     calibration_ids: tuple[str, ...]
     calibration: CalibrationKind
     transductive: bool
+    seconds_per_image: float
 
 
 def detect_categories(
@@ -106,10 +111,13 @@ def _detect_category(
 
     def detect_rest(folder: Path) -> None:
         detector.load_state(_read_state(fit_folder))
-        found = list(_detect(detector, others, advance=advance))
-        save_detections(found, folder)
+        started = time.perf_counter()
+        save_detections(list(_detect(detector, others, advance=advance)), folder)
+        seconds = (time.perf_counter() - started) / max(1, len(others))
+        write_atomic(folder / _SECONDS_NAME, json.dumps({"seconds_per_image": seconds}))
 
-    rest = load_detections(store.get_or_build(rest_key, detect_rest, title=f"detections of {category}"))
+    rest_folder = store.get_or_build(rest_key, detect_rest, title=f"detections of {category}")
+    rest = load_detections(rest_folder)
     leave_one_out = load_detections(fit_folder)
     held_out = tuple(record.image_id for record in others if roles[record.image_id] == "calibration")
     return CategoryDetections(
@@ -119,6 +127,7 @@ def _detect_category(
         calibration_ids=held_out or tuple(record.image_id for record in bank),
         calibration="split" if held_out else "leave_one_out",
         transductive=detector.transductive,
+        seconds_per_image=json.loads((rest_folder / _SECONDS_NAME).read_text())["seconds_per_image"],
     )
 
 

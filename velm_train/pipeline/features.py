@@ -6,6 +6,7 @@ read the same numbers. Files: final.npy (n, N, Df), levels.npy (n, L, N, Dl), bo
 """
 
 import json
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,6 +27,7 @@ from velm_train.regions.overlay import draw_contour, pool_map
 
 FEATURES_VERSION = 1
 _INDEX_NAME = "views.json"
+_SECONDS_NAME = "seconds.json"
 
 
 def view_key(view: View) -> str:
@@ -69,12 +71,18 @@ class FeatureReader:
         self._final: list[np.ndarray] = []
         self._levels: list[np.ndarray] = []
         self._map_scores: list[np.ndarray] = []
+        self._seconds: list[float] = []
         for number, folder in enumerate(folders):
             for row, key in enumerate(json.loads((folder / _INDEX_NAME).read_text())):
                 self._rows[key] = (number, row)
             self._final.append(np.load(folder / "final.npy", mmap_mode="r"))
             self._levels.append(np.load(folder / "levels.npy", mmap_mode="r"))
             self._map_scores.append(np.load(folder / "map_scores.npy"))
+            self._seconds.append(json.loads((folder / _SECONDS_NAME).read_text())["seconds_per_view"])
+
+    def seconds(self, view: View) -> float:
+        """Returns the wall seconds that rendering and encoding one such view took, when it was computed."""
+        return self._seconds[self._rows[view_key(view)][0]]
 
     def __call__(self, view: View) -> ViewFeatures:
         """Returns one view's features.
@@ -164,6 +172,7 @@ class _FeatureBuilder:
     advance: Advance
 
     def __call__(self, folder: Path) -> None:
+        started = time.perf_counter()
         finals, levels = [], []
         for final, level in self._encoded(folder):
             finals.append(final)
@@ -175,6 +184,8 @@ class _FeatureBuilder:
         np.save(folder / "final.npy", np.concatenate(finals))
         np.save(folder / "levels.npy", np.concatenate(levels))
         np.save(folder / "map_scores.npy", np.stack(map_scores))
+        seconds = (time.perf_counter() - started) / len(self.views)
+        write_atomic(folder / _SECONDS_NAME, json.dumps({"seconds_per_view": seconds}))
         write_atomic(folder / _INDEX_NAME, json.dumps(list(self.views)))
 
     def _encoded(self, folder: Path) -> Iterator[tuple[np.ndarray, np.ndarray]]:

@@ -189,6 +189,15 @@ class EmbeddedVLM(nn.Module):
         """Adds LoRA into the base weights for the length of a `with` block: the same answers, sooner."""
         return merged(self.language_model)
 
+    @contextmanager
+    def first_look_only(self) -> Iterator[None]:
+        """Takes the look-twice adapter out for the length of a `with` block; prompts must not ask for it then."""
+        adapter, self.look_twice = self.look_twice, None
+        try:
+            yield
+        finally:
+            self.look_twice = adapter
+
     def save_adapter(self, folder: Path) -> None:
         """Writes LoRA in PEFT's format, projector, look-twice weights and a manifest."""
         save_adapter(folder, description=self._description(), language_model=self.language_model, parts=self._parts())

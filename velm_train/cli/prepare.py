@@ -1,0 +1,174 @@
+"""From the dataset to gated images: read, split, detect, calibrate, look."""
+
+import json
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import cast
+
+from velm_train.cli.build import make_detector, make_manifest, make_taxonomy, read_records, unseen_categories
+from velm_train.cli.workshop import Workshop
+from velm_train.core.artifacts import write_atomic
+from velm_train.core.errors import DataError
+from velm_train.core.records import GatePolicy, ImageRecord, Role
+from velm_train.core.taxonomy import Taxonomy
+from velm_train.datasets.protocols import SplitManifest
+from velm_train.gating.gate import CalibratedGate
+from velm_train.pipeline.detection import CategoryDetections, detect_categories
+from velm_train.pipeline.looking import (
+    GatedImage,
+    RegionSettings,
+    calibrate_gates,
+    look,
+    require_training_images,
+)
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Prepared:
+    """The dataset with every image's role."""
+
+    records: tuple[ImageRecord, ...]
+    roles: dict[str, Role]
+    manifest: SplitManifest
+    taxonomy: Taxonomy
+    unseen: tuple[str, ...]
+
+    def group(self, category: str) -> str:
+        """Returns the scoreboard group of a category."""
+        return "unseen" if category in self.unseen else "seen"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Looked:
+    """Every image after the gate.
+
+    Attributes:
+        gates: at `gate.alpha`, which judge the test images.
+        training: flagged and stopped images that training may learn from, at `gate.training_alpha`.
+        test: images to be scored.
+        references: category -> normal images kept as references.
+    """
+
+    detections: dict[str, CategoryDetections]
+    gates: dict[str, CalibratedGate]
+    training: tuple[GatedImage, ...]
+    test: tuple[GatedImage, ...]
+    references: dict[str, list[ImageRecord]]
+
+
+def prepare(shop: Workshop) -> Prepared:
+    """Reads the dataset and gives every image its role.
+
+    Raises:
+        DataError: if the dataset, the taxonomy or the split is not as it has to be.
+    """
+    config = shop.config
+    with shop.stage("read data"):
+        records = read_records(config.dataset, assets=shop.assets, store=shop.store, progress=shop.progress)
+        taxonomy = make_taxonomy(config.dataset, records)
+        unseen = unseen_categories(config.dataset)
+        manifest = make_manifest(config.protocol, records=records, unseen=unseen, seed=config.seed)
+    roles = {entry.image_id: entry.role for entry in manifest.entries}
+    shop.progress.note(
+        f"{len(roles)} images have a role in protocol {manifest.protocol}, {len(manifest.left_out)} are left out"
+    )
+    if shop.run_folder is not None:
+        manifest.save(shop.run_folder / "split.json")
+    return Prepared(
+        records=tuple(record for record in records if record.image_id in roles),
+        roles=roles,
+        manifest=manifest,
+        taxonomy=taxonomy,
+        unseen=unseen,
+    )
+
+
+def look_at(shop: Workshop, prepared: Prepared) -> Looked:
+    """Detects, calibrates the gates and decides about every training and test image.
+
+    Raises:
+        GateError: if alpha is below what the normals allow, or nothing is left to train on.
+    """
+    config = shop.config
+    with shop.stage("detect"):
+        detections = detect_categories(
+            store=shop.store,
+            records=prepared.records,
+            roles=prepared.roles,
+            make_detector=make_detector(config, assets=shop.assets),
+            progress=shop.progress,
+        )
+    with shop.stage("calibrate gates"):
+        gates, training_gates = (
+            calibrate_gates(
+                store=shop.store,
+                detections=detections,
+                alpha=alpha,
+                pixel_alpha=config.gate.pixel_alpha,
+                allow_transductive=config.gate.allow_transductive,
+            )
+            for alpha in (config.gate.alpha, config.gate.training_alpha)
+        )
+    with shop.stage("find regions"):
+        training = _look_all(shop, prepared, detections, training_gates, roles=("train",))
+        test = _look_all(shop, prepared, detections, gates, roles=("test",))
+    seen_training = tuple(image for image in training if image.group == "seen")
+    require_training_images(seen_training)
+    if not test:
+        raise DataError("the protocol leaves no test image; lower protocol.k_shot or add images")
+    references: dict[str, list[ImageRecord]] = {}
+    for record in prepared.records:
+        if prepared.roles[record.image_id] == "reference":
+            references.setdefault(record.category, []).append(record)
+    looked = Looked(detections=detections, gates=gates, training=seen_training, test=tuple(test), references=references)
+    _report_gates(shop, looked)
+    return looked
+
+
+def _look_all(
+    shop: Workshop,
+    prepared: Prepared,
+    detections: dict[str, CategoryDetections],
+    gates: dict[str, CalibratedGate],
+    *,
+    roles: Sequence[Role],
+) -> list[GatedImage]:
+    regions = shop.config.regions
+    settings = RegionSettings(
+        min_area_px=regions.min_area_px,
+        merge_distance_px=regions.merge_distance_px,
+        max_regions=regions.max_regions,
+        diffuse_fraction=regions.diffuse_fraction,
+    )
+    return [
+        look(
+            record,
+            detections[record.category].detections[record.image_id],
+            gates[record.category],
+            role=prepared.roles[record.image_id],
+            group=prepared.group(record.category),
+            policy=cast("GatePolicy", shop.config.gate.policy),
+            settings=settings,
+        )
+        for record in prepared.records
+        if prepared.roles[record.image_id] in roles
+    ]
+
+
+def _report_gates(shop: Workshop, looked: Looked) -> None:
+    """Notes in one line what the gate did, and keeps the gates in the run folder."""
+    defects = [image for image in looked.training if image.record.gt_label]
+    normals = [image for image in looked.training if not image.record.gt_label]
+    passed, alarms = (sum(image.decision.pred_label for image in part) for part in (defects, normals))
+    shop.progress.note(
+        f"training: {passed} of {len(defects)} labelled defects are flagged, {alarms} of {len(normals)} normals are "
+        f"false alarms at training_alpha={shop.config.gate.training_alpha} and become 'no defect' samples"
+    )
+    if passed < len(defects):
+        logger.warning("%d labelled defects are not flagged and cannot be learned from", len(defects) - passed)
+    if shop.run_folder is not None:
+        content = {name: gate.to_json() for name, gate in looked.gates.items()}
+        write_atomic(shop.run_folder / "gates.json", json.dumps(content, indent=1, sort_keys=True))

@@ -1,0 +1,145 @@
+"""The verbs: what `task=...` does, from fetching assets to a finished report."""
+
+from collections.abc import Callable
+from dataclasses import asdict
+from pathlib import Path
+
+import torch
+from transformers.utils import logging as transformers_logging
+
+from velm_train.assets.registry import ASSET_NAMES
+from velm_train.cli.compose import experiment_names, load_config, resolved_yaml
+from velm_train.cli.doctor import ExperimentNeeds, collect_doctor_report
+from velm_train.cli.doctor_view import render_doctor_report
+from velm_train.cli.examine import examine
+from velm_train.cli.prepare import look_at, prepare
+from velm_train.cli.publish import publish
+from velm_train.cli.teach import instruct, teach
+from velm_train.cli.workshop import Workshop, open_workshop
+from velm_train.config import Config
+from velm_train.core.artifacts import write_atomic
+from velm_train.training.loggers import finish_loggers, make_loggers
+
+MODEL_ASSETS = ("smollm2_135m_instruct", "efficientnet_lite0", "dinov2_small")
+READER_ASSETS = {"textures": ("material_photos",), "textile": ("textile_images",)}
+
+
+def run_task(config: Config, *, run_folder: Path | None) -> None:
+    """Does what `config.task.name` says.
+
+    Args:
+        config: checked settings.
+        run_folder: where a run leaves its files; None for tasks that leave none.
+
+    Raises:
+        VelmError: for anything the user can mend.
+    """
+    if config.threads > 0:
+        torch.set_num_threads(config.threads)
+    transformers_logging.set_verbosity_error()
+    transformers_logging.disable_progress_bar()
+    shop = open_workshop(config, run_folder=run_folder)
+    if run_folder is not None:
+        write_atomic(run_folder / "config.yaml", resolved_yaml(config))
+    TASKS[config.task.name](shop)
+
+
+def _fetch(shop: Workshop) -> None:
+    for name in ASSET_NAMES:
+        shop.assets.ensure(name)
+    shop.progress.note(f"all assets are in {shop.config.paths.assets}")
+
+
+def required_assets(config: Config) -> tuple[str, ...]:
+    """Returns the embedded assets that an experiment reads."""
+    detector = (config.detector.backbone,)
+    return tuple(sorted({*MODEL_ASSETS, *detector, *READER_ASSETS.get(config.dataset.reader, ())}))
+
+
+def _doctor(shop: Workshop) -> None:
+    paths = asdict(shop.config.paths)
+    needs = {}
+    for name in experiment_names():
+        config = load_config([f"experiment={name}"])
+        root = config.dataset.root
+        embedded = config.dataset.reader in READER_ASSETS
+        folders = {} if embedded else {"dataset.root": Path(root) if root else None}
+        needs[name] = ExperimentNeeds(assets=required_assets(config), folders=folders, hub_ids=())
+    report = collect_doctor_report(
+        folders={f"paths.{name}": Path(folder).expanduser() for name, folder in paths.items()},
+        assets=shop.assets.status(),
+        experiments=needs,
+    )
+    shop.console.print(render_doctor_report(report))
+
+
+def _detect(shop: Workshop) -> None:
+    look_at(shop, prepare(shop))
+    shop.console.print(f"gates and split: {shop.run_folder}", highlight=False)
+
+
+def _instruct(shop: Workshop) -> None:
+    prepared = prepare(shop)
+    instruct(shop, prepared, look_at(shop, prepared))
+
+
+def _preview(shop: Workshop) -> None:
+    from velm_train.cli.build import make_model, make_renderer
+    from velm_train.collation.preview import preview
+
+    prepared = prepare(shop)
+    material = instruct(shop, prepared, look_at(shop, prepared))
+    renderer = make_renderer(make_model(shop.config, assets=shop.assets), assets=shop.assets)
+    for sample in material.samples[: shop.config.task.num_preview]:
+        shop.console.print(preview(renderer.encode(sample), renderer=renderer), highlight=False, markup=False)
+        shop.console.print()
+
+
+def _loggers(shop: Workshop) -> list:
+    config = shop.config
+    assert shop.run_folder is not None
+    return make_loggers(
+        config.logger.wandb_mode,
+        project=config.logger.project,
+        name=config.name,
+        folder=shop.run_folder,
+        tags=config.logger.tags,
+        config=asdict(config),
+    )
+
+
+def _train(shop: Workshop) -> None:
+    _road(shop, then=None)
+
+
+def _run(shop: Workshop) -> None:
+    _road(shop, then=publish)
+
+
+def _road(shop: Workshop, *, then: Callable | None) -> None:
+    prepared = prepare(shop)
+    looked = look_at(shop, prepared)
+    material = instruct(shop, prepared, looked)
+    loggers = _loggers(shop)
+    failed = True
+    try:
+        taught = teach(shop, prepared, looked, material, loggers=loggers)
+        if then is not None:
+            examined = examine(shop, prepared, looked, material, taught)
+            then(shop, prepared, looked, material, taught, examined, loggers=loggers)
+        failed = False
+    finally:
+        finish_loggers(loggers, failed=failed)
+    if then is None:
+        shop.console.print(f"adapter: {taught.adapter_folder}", highlight=False)
+
+
+TASKS: dict[str, Callable[[Workshop], None]] = {
+    "run": _run,
+    "train": _train,
+    "instruct": _instruct,
+    "detect": _detect,
+    "preview": _preview,
+    "fetch": _fetch,
+    "doctor": _doctor,
+}

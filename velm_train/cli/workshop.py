@@ -1,0 +1,54 @@
+"""What every step of a task works with: the settings, the assets, the artefacts, the clock and the display."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from rich.console import Console
+
+from velm_train.assets.library import AssetLibrary
+from velm_train.cli.build import make_assets, make_store
+from velm_train.cli.console import ConsoleProgress
+from velm_train.config import Config
+from velm_train.core.artifacts import ArtifactStore
+from velm_train.reporting.manifest import StageMeter
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Workshop:
+    """Settings and tools of one run.
+
+    Attributes:
+        run_folder: of this run, or None for tasks that leave none.
+        meter: seconds and peak memory by stage.
+    """
+
+    config: Config
+    console: Console
+    progress: ConsoleProgress
+    assets: AssetLibrary
+    store: ArtifactStore
+    meter: StageMeter
+    run_folder: Path | None
+
+    @contextmanager
+    def stage(self, name: str) -> Iterator[None]:
+        """Measures one stage: wall seconds and peak memory."""
+        with self.meter.measure(name):
+            yield
+
+
+def open_workshop(config: Config, *, run_folder: Path | None) -> Workshop:
+    """Returns the tools of a run; nothing is fetched or written yet."""
+    console = Console(soft_wrap=True)
+    progress = ConsoleProgress(console)
+    return Workshop(
+        config=config,
+        console=console,
+        progress=progress,
+        assets=make_assets(config, progress=progress),
+        store=make_store(config, progress=progress),
+        meter=StageMeter(),
+        run_folder=run_folder,
+    )
