@@ -1,9 +1,9 @@
-"""Options scored from one prefix equal options scored in full sequences, one at a time."""
+"""Options scored in one packed pass equal options scored in full sequences, one at a time."""
 
 import pytest
 import torch
 
-from velm_train.models.option_scoring import score_options
+from velm_train.models.option_scoring import score_options, visible
 from velm_train.models.prefix import prefill
 
 PROMPTS = [[5, 9, 11, 3, 8, 40], [7], [12, 13, 14, 15]]
@@ -19,12 +19,12 @@ def language_model(tiny_language_model):
     return tiny_language_model()
 
 
-def _prefix(language_model, prompts):
+def _score(language_model, prompts, options):
     longest = max(map(len, prompts))
     input_ids = torch.tensor([prompt + [0] * (longest - len(prompt)) for prompt in prompts])
     attention_mask = torch.tensor([[1] * len(prompt) + [0] * (longest - len(prompt)) for prompt in prompts])
     embeds = language_model.get_input_embeddings()(input_ids)
-    return prefill(language_model, inputs_embeds=embeds, attention_mask=attention_mask)
+    return score_options(language_model, inputs_embeds=embeds, attention_mask=attention_mask, options=options)
 
 
 def _score_alone(language_model, prompt, option):
@@ -33,10 +33,8 @@ def _score_alone(language_model, prompt, option):
 
 
 @torch.no_grad()
-@pytest.mark.parametrize("max_branches", [1, 2, 64])
-def test_scores_equal_full_sequences_scored_separately(language_model, max_branches):
-    prefix = _prefix(language_model, PROMPTS)
-    scores = score_options(language_model, prefix, options=OPTIONS, max_branches=max_branches)
+def test_scores_equal_full_sequences_scored_separately(language_model):
+    scores = _score(language_model, PROMPTS, OPTIONS)
     for row, (prompt, row_options) in enumerate(zip(PROMPTS, OPTIONS, strict=True)):
         expected = torch.stack([_score_alone(language_model, prompt, option) for option in row_options])
         torch.testing.assert_close(scores[row], expected, atol=1e-4, rtol=0)
@@ -44,26 +42,32 @@ def test_scores_equal_full_sequences_scored_separately(language_model, max_branc
 
 @torch.no_grad()
 def test_scores_of_a_row_do_not_depend_on_the_batch(language_model):
-    together = score_options(language_model, _prefix(language_model, PROMPTS), options=OPTIONS)
-    alone = score_options(language_model, _prefix(language_model, PROMPTS[1:2]), options=OPTIONS[1:2])
+    together = _score(language_model, PROMPTS, OPTIONS)
+    alone = _score(language_model, PROMPTS[1:2], OPTIONS[1:2])
     torch.testing.assert_close(together[1], alone[0], atol=1e-4, rtol=0)
 
 
 @torch.no_grad()
 def test_all_one_token_answers_have_a_total_probability_of_one(language_model):
-    prefix = _prefix(language_model, PROMPTS[:1])
     every_token = [[[token] for token in range(64)]]
-    assert score_options(language_model, prefix, options=every_token)[0].exp().sum().item() == pytest.approx(
-        1, abs=1e-5
+    assert _score(language_model, PROMPTS[:1], every_token)[0].exp().sum().item() == pytest.approx(1, abs=1e-5)
+
+
+def test_an_option_sees_the_prompt_and_itself_and_no_other_option():
+    attention_mask = torch.tensor([[1, 1, 0]])
+    option, offset = torch.tensor([[0, 0, 1, -1]]), torch.tensor([[0, 1, 0, 0]])
+    expected = torch.tensor(
+        [
+            [1, 0, 0, 0, 0, 0, 0],
+            [1, 1, 0, 0, 0, 0, 0],
+            [1, 1, 1, 0, 0, 0, 0],  # padding: sees itself, nobody sees it
+            [1, 1, 0, 1, 0, 0, 0],
+            [1, 1, 0, 1, 1, 0, 0],
+            [1, 1, 0, 0, 0, 1, 0],
+            [1, 1, 0, 0, 0, 0, 1],
+        ]
     )
-
-
-@torch.no_grad()
-def test_the_prefix_can_be_used_again(language_model):
-    prefix = _prefix(language_model, PROMPTS)
-    first = score_options(language_model, prefix, options=OPTIONS)
-    second = score_options(language_model, prefix, options=OPTIONS)
-    assert all(torch.equal(a, b) for a, b in zip(first, second, strict=True))
+    assert torch.equal(visible(attention_mask, option=option, offset=offset)[0].long(), expected)
 
 
 def test_prompts_padded_on_the_left_are_refused(language_model):

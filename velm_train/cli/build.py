@@ -214,6 +214,7 @@ def make_model(config: Config, *, assets: AssetLibrary) -> EmbeddedVLM:
             vit_px=config.model.vit_px,
             level_layers=tuple(config.look_twice.levels),
             first_look_grid=config.model.first_look_grid,
+            half_precision=config.model.dtype == "bfloat16",
         ),
         look_twice=LookTwiceSettings(
             source=cast("Any", config.look_twice.source),

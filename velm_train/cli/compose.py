@@ -1,6 +1,7 @@
 """Command-line words in, a checked `Config` out; every mistake is one line with the nearest valid spelling."""
 
 import difflib
+import functools
 import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -42,11 +43,11 @@ def load_config(overrides: Sequence[str]) -> Config:
     GlobalHydra.instance().clear()
     with initialize_config_dir(version_base="1.3", config_dir=str(conf_dir())):
         loader = GlobalHydra.instance().config_loader()
-        check_overrides(overrides, loader=loader, known_keys=list(_leaf_keys(compose(CONFIG_NAME))))
+        check_overrides(overrides, loader=loader, known_keys=_known_keys())
         try:
             composed = compose(CONFIG_NAME, overrides=list(overrides))
         except (HydraException, OmegaConfBaseException) as error:
-            raise ConfigError(_first_line(error)) from error
+            raise ConfigError(_composition_problem(error)) from error
     return typed(composed)
 
 
@@ -64,7 +65,9 @@ def typed(composed: DictConfig) -> Config:
     except ConfigError:
         raise
     except OmegaConfBaseException as error:
-        key = str(error.full_key or error.key)
+        key = error.full_key
+        if not key:
+            raise ConfigError(_first_line(error)) from error
         got = OmegaConf.select(composed, key)
         value = f" (got {got!r})" if got else ""
         near = nearest(key, list(_leaf_keys(composed)))
@@ -78,14 +81,30 @@ def resolved_yaml(config: Config) -> str:
     return OmegaConf.to_yaml(OmegaConf.structured(config))
 
 
+def _composition_problem(error: Exception) -> str:
+    """Says in one line what Hydra says in several."""
+    line = _first_line(error)
+    if line.startswith("Ambiguous value"):
+        return f"{line}: add --multirun to run once for each value, or write key=[a,b] for a list"
+    if line.startswith("Could not override"):
+        return f"{line.rstrip('.')}: the groups chosen have no such setting"
+    return line
+
+
 def _first_line(error: Exception) -> str:
     return str(error).strip().splitlines()[0]
+
+
+@functools.cache
+def _known_keys() -> tuple[str, ...]:
+    """Returns every dotted key of the shipped configuration; Hydra has to be initialised."""
+    return tuple(_leaf_keys(compose(CONFIG_NAME)))
 
 
 def _leaf_keys(config: DictConfig, *, prefix: str = "") -> Iterator[str]:
     """Yields every dotted key, inner nodes included."""
     for name in config:
-        key = f"{prefix}{name}"
+        key = f"{prefix}{name!s}"
         yield key
         child = None if OmegaConf.is_missing(config, name) else config._get_node(name)
         if isinstance(child, DictConfig) and not child._is_none():
@@ -110,7 +129,7 @@ def check_overrides(overrides: Sequence[str], *, loader: ConfigLoader, known_key
     groups = _group_names(loader)
     for text in overrides:
         try:
-            override = OverridesParser.create(config_loader=loader).parse_override(text)
+            (override,) = OverridesParser.create(config_loader=loader).parse_overrides([text])
         except HydraException as error:
             raise ConfigError(f"{text!r} is not of the form key=value: {_first_line(error)}") from error
         key = override.key_or_group
@@ -129,14 +148,12 @@ def _group_names(loader: ConfigLoader) -> list[str]:
 
 
 def _check_options(override: Override, *, allowed: Sequence[str], text: str) -> None:
-    value = override.value()
-    chosen = value if isinstance(value, str) else None
-    if override.is_sweep_override() or value is None:
-        return
-    if chosen not in allowed:
-        hint = nearest(str(value), list(allowed))
-        group = override.key_or_group
-        raise ConfigError(f"{text!r}: {group} has no option {value!r}{hint}; allowed: {', '.join(allowed)}")
+    values = list(override.sweep_string_iterator()) if override.is_discrete_sweep() else [override.value()]
+    for value in values:
+        if not isinstance(value, str) or value not in allowed:
+            hint = nearest(str(value), list(allowed))
+            group = override.key_or_group
+            raise ConfigError(f"{text!r}: {group} has no option {value!r}{hint}; allowed: {', '.join(allowed)}")
 
 
 def experiment_names() -> list[str]:
@@ -161,6 +178,8 @@ def split_arguments(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
         "-p",
         "--info",
         "-i",
+        "--cfg",
+        "-c",
     }
     flags: list[str] = []
     rest: list[str] = []

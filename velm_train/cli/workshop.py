@@ -15,6 +15,10 @@ from velm_train.core.artifacts import ArtifactStore
 from velm_train.reporting.manifest import StageMeter
 
 
+MIN_WIDTH = 100
+"""Columns of output that goes to a file or a pipe, so that tables are not folded."""
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Workshop:
     """Settings and tools of one run.
@@ -41,7 +45,9 @@ class Workshop:
 
 def open_workshop(config: Config, *, run_folder: Path | None) -> Workshop:
     """Returns the tools of a run; nothing is fetched or written yet."""
-    console = Console(soft_wrap=True)
+    console = Console()
+    if not console.is_terminal:
+        console.width = max(console.width, MIN_WIDTH)
     progress = ConsoleProgress(console)
     return Workshop(
         config=config,

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 from velm_train.config.checks import at_least, between, inside, one_of, require
 from velm_train.core.errors import ConfigError
+from velm_train.datasets.texture_specs import PIECES_HW
 
 TASKS = ("run", "train", "instruct", "detect", "preview", "fetch", "doctor")
 READERS = ("textures", "textile", "mvtec_style", "generic_folder", "table")
@@ -57,7 +58,8 @@ class SynthesisConfig:
         train_good: normal training images per category, 2 or more; each shows a piece of its own.
         test_good: normal test images per category, 1 or more; together with train_good at most 30, as many pieces as a
             photograph has.
-        defects_seen: images per defect type in seen categories, half of them (rounded up) of training pieces, 2 or more.
+        defects_seen: images per defect type in seen categories, 2 or more; half of them (rounded up) show training
+            pieces.
         defects_unseen: images per defect type in unseen categories, 1 or more.
         seed: of the images, 0 or more; apart from the run's seed, so that runs with several seeds share one set.
     """
@@ -82,7 +84,7 @@ class SynthesisConfig:
             "dataset.synthesis.train_good + dataset.synthesis.test_good",
             self.train_good + self.test_good,
             3,
-            PIECES_PER_PHOTO,
+            PIECES_HW[0] * PIECES_HW[1],
             "images, one for each piece of a photograph",
         )
         at_least("dataset.synthesis.seed", self.seed, 0)
@@ -112,7 +114,7 @@ class DatasetConfig:
 
     def __post_init__(self) -> None:
         """Checks the values."""
-        require(bool(self.name), key="dataset.name", got="''", allowed="a name without spaces at its ends")
+        require(bool(self.name), key="dataset.name", got="''", allowed="a name")
         one_of("dataset.reader", self.reader, READERS)
         embedded = self.reader in {"textures", "textile"}
         require(

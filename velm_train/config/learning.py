@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from velm_train.config.checks import at_least, between, inside, one_of
+from velm_train.config.checks import at_least, between, inside, one_of, require
 
 WANDB_MODES = ("offline", "online", "disabled")
 BALANCES = ("none", "type")
@@ -141,6 +141,7 @@ class LoggerConfig:
     def __post_init__(self) -> None:
         """Checks the values."""
         one_of("logger.wandb_mode", self.wandb_mode, WANDB_MODES)
+        require(bool(self.project), key="logger.project", got="''", allowed="a name")
 
 
 @dataclass(kw_only=True, slots=True)

@@ -64,6 +64,10 @@ class InstructionsConfig:
         require(
             "name_type" in self.tasks, key="instructions.tasks", got=list(self.tasks), allowed="name_type and others"
         )
+        weights = {name: task.weight for name, task in self.tasks.items()}
+        require(
+            sum(weights.values()) > 0, key="instructions.tasks.*.weight", got=weights, allowed="one above 0 at least"
+        )
         at_least("instructions.samples_per_region", self.samples_per_region, 1)
         for key in ("none_of_these", "option_subset", "paraphrase", "synonym"):
             between(f"instructions.{key}_probability", getattr(self, f"{key}_probability"), 0.0, 1.0)
@@ -81,7 +85,7 @@ class ModelConfig:
         vit_px: square input side of the transformer tower, a multiple of 28; cnn_px / 32 must equal vit_px / 28.
         first_look_grid: rows and columns of first-look tokens per view; divides cnn_px / 32.
         encode_batch_size: views per pass through the frozen towers.
-        dtype: float32 or bfloat16, of the frozen language model.
+        dtype: float32 or bfloat16, of the frozen language model and of the towers' matrix products.
     """
 
     family: str

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from velm_train.config.checks import at_least, require
-from velm_train.config.data import DatasetConfig, PathsConfig, ProtocolConfig, TaskConfig
+from velm_train.config.data import DatasetConfig, PathsConfig, ProtocolConfig, SynthesisConfig, TaskConfig
 from velm_train.config.learning import AlignmentConfig, CallbacksConfig, EvaluationConfig, LoggerConfig, TrainerConfig
 from velm_train.config.naming import InstructionsConfig, LookTwiceConfig, LoraConfig, ModelConfig
 from velm_train.config.seeing import DetectorConfig, GateConfig, RegionsConfig
@@ -41,20 +41,38 @@ class Config:
 
     def __post_init__(self) -> None:
         """Checks what no single group can."""
+        require(bool(self.name), key="name", got="''", allowed="a name")
         at_least("seed", self.seed, 0)
         at_least("threads", self.threads, 0)
         if self.dataset.synthesis is not None:
-            half = self.dataset.synthesis.defects_seen // 2
-            needed = self.protocol.k_shot + self.protocol.validation_per_type
-            require(
-                needed <= half,
-                key="protocol.k_shot + protocol.validation_per_type",
-                got=needed,
-                allowed=f"{half} or fewer: half of dataset.synthesis.defects_seen comes from the training part",
-            )
-        uses_reference = any(task.weight > 0 and "reference" in task.views for task in self.instructions.tasks.values())
+            self._check_shots(self.dataset.synthesis)
+        self._check_references()
+
+    def _check_shots(self, synthesis: SynthesisConfig) -> None:
+        """Training defects show pieces of the training side, all others pieces of the test side."""
+        num_test = synthesis.defects_seen // 2
+        num_train = synthesis.defects_seen - num_test
         require(
-            not uses_reference or self.protocol.reference_normals > 0,
+            self.protocol.k_shot <= num_train,
+            key="protocol.k_shot",
+            got=self.protocol.k_shot,
+            allowed=f"{num_train} or fewer: dataset.synthesis.defects_seen={synthesis.defects_seen}, half of them "
+            "(rounded up) of training pieces",
+        )
+        require(
+            self.protocol.validation_per_type < num_test,
+            key="protocol.validation_per_type",
+            got=self.protocol.validation_per_type,
+            allowed=f"{num_test - 1} or fewer: of dataset.synthesis.defects_seen={synthesis.defects_seen}, {num_test} "
+            "are of test pieces, and at least 1 is for the test",
+        )
+
+    def _check_references(self) -> None:
+        """Evaluation asks name_type whatever its share of the training samples is."""
+        shown = [name for name, task in self.instructions.tasks.items() if task.weight > 0 or name == "name_type"]
+        require(
+            self.protocol.reference_normals > 0
+            or not any("reference" in self.instructions.tasks[name].views for name in shown),
             key="protocol.reference_normals",
             got=self.protocol.reference_normals,
             allowed="1 or more, because a task shows a reference view",

@@ -79,7 +79,8 @@ def read_taxonomy(path: Path) -> Taxonomy:
     """Reads a taxonomy JSON file.
 
     Raises:
-        DataError: if the file is absent, is not JSON, has another schema version, or a field is missing or of another kind.
+        DataError: if the file is absent, is not JSON, has another schema version, or a field is missing or of
+            another kind.
     """
     try:
         content = json.loads(path.read_text())

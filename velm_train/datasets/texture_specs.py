@@ -4,6 +4,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 
+PIECES_HW = (6, 5)
+"""Rows and columns of pieces that a photograph is cut into; every normal image shows a piece of its own."""
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class TextureSpec:

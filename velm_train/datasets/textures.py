@@ -30,15 +30,12 @@ from velm_train.core.shapes import RGBImage
 from velm_train.datasets.defect_shapes import RGBFloat
 from velm_train.datasets.defects import DEFECT_PAINTERS, add_defect
 from velm_train.datasets.reading import GROUPS_FILE, nearest
-from velm_train.datasets.texture_specs import TEXTURES
+from velm_train.datasets.texture_specs import PIECES_HW, TEXTURES
 
 TEXTURES_VERSION = 2
 """Raised when the same arguments give other pixels."""
 
 MIN_SIDE_PX = 64
-
-PIECES_HW = (6, 5)
-"""Rows and columns of pieces that a photograph is cut into."""
 
 _MAX_CROP_SHARE = 0.9
 """A crop takes at most this share of a piece's width and height, so that places differ between shots."""

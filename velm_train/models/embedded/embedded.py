@@ -153,7 +153,10 @@ class EmbeddedVLM(nn.Module):
     ) -> list[Float[torch.Tensor, " options"]]:
         """Scores each row's options after its prompt; see the protocol."""
         with self._evaluating():
-            return score_options(self._causal_lm, self.prefill(batch), options=options)
+            embeds, _ = self.embed(batch)
+            return score_options(
+                self._causal_lm, inputs_embeds=embeds, attention_mask=batch.attention_mask, options=options
+            )
 
     @torch.no_grad()
     def generate(self, batch: Batch, *, max_new_tokens: int) -> list[list[int]]:
@@ -172,7 +175,7 @@ class EmbeddedVLM(nn.Module):
             )
 
     def prefill(self, batch: Batch) -> Prefix:
-        """Runs the prompts of a batch once, for options or responses to branch from."""
+        """Runs the prompts of a batch once, for responses to continue from."""
         embeds, _ = self.embed(batch)
         return prefill(self._causal_lm, inputs_embeds=embeds, attention_mask=batch.attention_mask)
 

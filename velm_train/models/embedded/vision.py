@@ -4,7 +4,7 @@ view ─► cnn_px square ─► EfficientNet-Lite0 ─► stride 32 (320), 16 (
      └► vit_px square ─► DINOv2 ViT-S/14 ────► final (384), blocks (384 each) ───► 2 x 2 mean ──────► 384 ; levels
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -56,12 +56,14 @@ class VisionSettings:
         vit_px: side of the ViT's square input, a multiple of 28; cnn_px / 32 == vit_px / 28.
         level_layers: ViT depths that the look-twice adapter reads, shallow first.
         first_look_grid: first-look tokens along a side; divides the fine grid.
+        half_precision: True to multiply matrices in bfloat16; evidence is float32 in any case.
     """
 
     cnn_px: int = 192
     vit_px: int = 168
     level_layers: tuple[str, ...] = LEVEL_LAYERS
     first_look_grid: int = 3
+    half_precision: bool = False
 
     def __post_init__(self) -> None:
         """Checks that both towers give the same grid and that the levels exist.
@@ -112,6 +114,7 @@ class TwoTowers:
                 "cnn_px": settings.cnn_px,
                 "vit_px": settings.vit_px,
                 "level_layers": settings.level_layers,
+                "half_precision": settings.half_precision,
             }
         )
 
@@ -133,8 +136,9 @@ class TwoTowers:
         settings, grid = self.settings, self.settings.token_grid
         cnn_input = resize_batch(list(views), (settings.cnn_px, settings.cnn_px)).to(device)
         vit_input = resize_batch(list(views), (settings.vit_px, settings.vit_px)).to(device)
-        cnn_maps = towers.cnn.features(cnn_input, layers=list(_CNN_LAYERS))
-        vit_maps = towers.vit.features(vit_input, layers=[*settings.level_layers, "final"])
+        with torch.autocast(device.type, dtype=torch.bfloat16, enabled=settings.half_precision):
+            cnn_maps = _float(towers.cnn.features(cnn_input, layers=list(_CNN_LAYERS)))
+            vit_maps = _float(towers.vit.features(vit_input, layers=[*settings.level_layers, "final"]))
         final = torch.cat(
             [
                 cnn_maps["stride32"],
@@ -160,6 +164,10 @@ class TwoTowers:
         if device not in self._towers:
             self._towers = {device: self._load(device)}
         return self._towers[device]
+
+
+def _float(maps: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    return {layer: values.float() for layer, values in maps.items()}
 
 
 def row_major(feature_map: Float[torch.Tensor, "B C h w"]) -> Float[torch.Tensor, "B N C"]:
