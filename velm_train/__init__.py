@@ -5,7 +5,7 @@ import os
 # Spinning OpenMP threads make a shared CPU ten times slower; this must be set before torch is imported.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
-from velm_train.core.torchvision_shim import install_torchvision_shim  # noqa: E402 - after the line above
+from velm_train.core.torchvision_shim import install_torchvision_shim
 
 install_torchvision_shim()
 

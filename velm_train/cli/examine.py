@@ -7,9 +7,11 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from velm_train.cli.build import label_sets, make_model, make_renderer
+from velm_train.cli.build_data import label_sets
+from velm_train.cli.build_model import make_model, make_renderer
+from velm_train.cli.instruct import Material, collator
 from velm_train.cli.prepare import Looked, Prepared
-from velm_train.cli.teach import Material, Taught, collator
+from velm_train.cli.teach import Taught
 from velm_train.cli.workshop import Workshop
 from velm_train.collation.render import PromptRenderer
 from velm_train.core.artifacts import StageKey

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import cast
 
-from velm_train.cli.build import make_detector, make_manifest, make_taxonomy, read_records, unseen_categories
+from velm_train.cli.build_data import make_detector, make_manifest, make_taxonomy, read_records, unseen_categories
 from velm_train.cli.workshop import Workshop
 from velm_train.core.artifacts import write_atomic
 from velm_train.core.errors import DataError

@@ -5,13 +5,13 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from pytorch_lightning.loggers import Logger
 
-from velm_train.cli.build import config_hash
+from velm_train.cli.build_data import config_hash
 from velm_train.cli.compose import resolved_yaml
 from velm_train.cli.examine import Examined
+from velm_train.cli.instruct import Material
 from velm_train.cli.prepare import Looked, Prepared
-from velm_train.cli.teach import Material, Taught
+from velm_train.cli.teach import Taught
 from velm_train.cli.workshop import Workshop
 from velm_train.core.images import read_rgb
 from velm_train.core.records import NORMAL_DEFECT_TYPE, Prediction
@@ -26,6 +26,7 @@ from velm_train.reporting.predictions import write_predictions
 from velm_train.reporting.report import write_report
 from velm_train.reporting.results import Results, write_results
 from velm_train.reporting.terminal import scoreboard_table
+from velm_train.training.loggers import Logger
 
 EXAMPLES_PER_OUTCOME = 4
 _OUTCOMES: tuple[Outcome, ...] = ("named right", "wrong name", "missed", "false alarm", "no name", "good passed")
@@ -57,7 +58,7 @@ def publish(
         scoreboard=examined.scoreboard,
         display_names=display_names(prepared),
         gates=_gate_cards(looked),
-        examples=tuple(_examples(shop, prepared, looked, material, examined.predictions)),
+        examples=tuple(_examples(prepared, looked, material, examined.predictions)),
         config_yaml=resolved_yaml(shop.config),
         manifest=manifest,
         licences=tuple(
@@ -210,7 +211,7 @@ def _outcome(row: Prediction) -> Outcome:
 
 
 def _examples(
-    shop: Workshop, prepared: Prepared, looked: Looked, material: Material, predictions: Sequence[Prediction]
+    prepared: Prepared, looked: Looked, material: Material, predictions: Sequence[Prediction]
 ) -> list[Example]:
     """Shows a few images of every outcome, spread over categories, chosen by image id alone."""
     images = {image.record.image_id: image for image in looked.test}
@@ -219,8 +220,10 @@ def _examples(
     for outcome in _OUTCOMES:
         rows = sorted((row for row in predictions if _outcome(row) == outcome), key=lambda row: row.image_id)
         step = max(1, len(rows) // EXAMPLES_PER_OUTCOME)
-        for row in rows[::step][:EXAMPLES_PER_OUTCOME]:
-            shown.append(_example(row, images[row.image_id], looked, material, names=names))
+        shown += [
+            _example(row, images[row.image_id], looked, material, names=names)
+            for row in rows[::step][:EXAMPLES_PER_OUTCOME]
+        ]
     return shown
 
 

@@ -3,11 +3,12 @@
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any, cast
 
 import torch
-from transformers.utils import logging as transformers_logging
 
 from velm_train.assets.registry import ASSET_NAMES
+from velm_train.cli.build_model import make_model, make_renderer
 from velm_train.cli.compose import experiment_names, load_config, resolved_yaml
 from velm_train.cli.doctor import ExperimentNeeds, collect_doctor_report
 from velm_train.cli.doctor_view import render_doctor_report
@@ -16,9 +17,11 @@ from velm_train.cli.prepare import look_at, prepare
 from velm_train.cli.publish import publish
 from velm_train.cli.teach import instruct, teach
 from velm_train.cli.workshop import Workshop, open_workshop
+from velm_train.collation.preview import preview
 from velm_train.config import Config
 from velm_train.core.artifacts import write_atomic
-from velm_train.training.loggers import finish_loggers, make_loggers
+from velm_train.models.build import quiet_transformers
+from velm_train.training.loggers import Logger, finish_loggers, make_loggers
 
 MODEL_ASSETS = ("smollm2_135m_instruct", "efficientnet_lite0", "dinov2_small")
 READER_ASSETS = {"textures": ("material_photos",), "textile": ("textile_images",)}
@@ -36,8 +39,7 @@ def run_task(config: Config, *, run_folder: Path | None) -> None:
     """
     if config.threads > 0:
         torch.set_num_threads(config.threads)
-    transformers_logging.set_verbosity_error()
-    transformers_logging.disable_progress_bar()
+    quiet_transformers()
     shop = open_workshop(config, run_folder=run_folder)
     if run_folder is not None:
         write_atomic(run_folder / "config.yaml", resolved_yaml(config))
@@ -84,9 +86,6 @@ def _instruct(shop: Workshop) -> None:
 
 
 def _preview(shop: Workshop) -> None:
-    from velm_train.cli.build import make_model, make_renderer
-    from velm_train.collation.preview import preview
-
     prepared = prepare(shop)
     material = instruct(shop, prepared, look_at(shop, prepared))
     renderer = make_renderer(make_model(shop.config, assets=shop.assets), assets=shop.assets)
@@ -95,11 +94,11 @@ def _preview(shop: Workshop) -> None:
         shop.console.print()
 
 
-def _loggers(shop: Workshop) -> list:
+def _loggers(shop: Workshop) -> list[Logger]:
     config = shop.config
     assert shop.run_folder is not None
     return make_loggers(
-        config.logger.wandb_mode,
+        cast("Any", config.logger.wandb_mode),
         project=config.logger.project,
         name=config.name,
         folder=shop.run_folder,
@@ -109,14 +108,15 @@ def _loggers(shop: Workshop) -> list:
 
 
 def _train(shop: Workshop) -> None:
-    _road(shop, then=None)
+    _road(shop, evaluate=False)
 
 
 def _run(shop: Workshop) -> None:
-    _road(shop, then=publish)
+    _road(shop, evaluate=True)
 
 
-def _road(shop: Workshop, *, then: Callable | None) -> None:
+def _road(shop: Workshop, *, evaluate: bool) -> None:
+    """Trains, and with `evaluate` scores and reports; the loggers are closed whatever happens."""
     prepared = prepare(shop)
     looked = look_at(shop, prepared)
     material = instruct(shop, prepared, looked)
@@ -124,13 +124,13 @@ def _road(shop: Workshop, *, then: Callable | None) -> None:
     failed = True
     try:
         taught = teach(shop, prepared, looked, material, loggers=loggers)
-        if then is not None:
+        if evaluate:
             examined = examine(shop, prepared, looked, material, taught)
-            then(shop, prepared, looked, material, taught, examined, loggers=loggers)
+            publish(shop, prepared, looked, material, taught, examined, loggers=loggers)
         failed = False
     finally:
         finish_loggers(loggers, failed=failed)
-    if then is None:
+    if not evaluate:
         shop.console.print(f"adapter: {taught.adapter_folder}", highlight=False)
 
 

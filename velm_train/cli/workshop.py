@@ -8,12 +8,11 @@ from pathlib import Path
 from rich.console import Console
 
 from velm_train.assets.library import AssetLibrary
-from velm_train.cli.build import make_assets, make_store
+from velm_train.cli.build_data import make_assets, make_store
 from velm_train.cli.console import ConsoleProgress
 from velm_train.config import Config
 from velm_train.core.artifacts import ArtifactStore
 from velm_train.reporting.manifest import StageMeter
-
 
 MIN_WIDTH = 100
 """Columns of output that goes to a file or a pipe, so that tables are not folded."""

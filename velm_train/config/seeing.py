@@ -23,6 +23,7 @@ class DetectorConfig:
         score_top_fraction: the image score is the mean of this share of the highest map values; 0 means the maximum.
         reweight: whether the score is multiplied by the paper's neighbourhood weight.
         num_neighbours: neighbours in that weight, 2 or more.
+        half_precision: whether the backbone's matrices are multiplied in bfloat16.
         batch_size: images per forward pass.
     """
 
@@ -37,6 +38,7 @@ class DetectorConfig:
     score_top_fraction: float
     reweight: bool
     num_neighbours: int
+    half_precision: bool
     batch_size: int
 
     def __post_init__(self) -> None:

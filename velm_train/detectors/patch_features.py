@@ -33,7 +33,14 @@ class PatchExtractor:
     """Runs a frozen backbone and makes patch features as PatchCore does (Roth et al. 2022, section 3.1)."""
 
     def __init__(
-        self, backbone: Backbone, *, layers: Sequence[str], input_hw: SizeHW, batch_size: int, device: torch.device
+        self,
+        backbone: Backbone,
+        *,
+        layers: Sequence[str],
+        input_hw: SizeHW,
+        batch_size: int,
+        device: torch.device,
+        half_precision: bool,
     ) -> None:
         """Checks the layers against the backbone.
 
@@ -51,6 +58,7 @@ class PatchExtractor:
         self._input_hw = input_hw
         self._batch_size = batch_size
         self._device = device
+        self._half_precision = half_precision
         self.channels = tuple(backbone.layers[layer].channels for layer in layers)
 
     def batches(self, images: RGBImages) -> list[range]:
@@ -71,7 +79,8 @@ class PatchExtractor:
             DataError: if the backbone returns values that are not finite.
         """
         pixels = resize_batch(list(images), self._input_hw).to(self._device)
-        maps = self._backbone.features(pixels, layers=self._layers)
+        with torch.autocast(self._device.type, dtype=torch.bfloat16, enabled=self._half_precision):
+            maps = self._backbone.features(pixels, layers=self._layers)
         grid_hw = max(((maps[layer].shape[2], maps[layer].shape[3]) for layer in self._layers), key=math.prod)
         parts = []
         for layer in self._layers:

@@ -67,7 +67,12 @@ class PatchCore:
             ConfigError: if a layer is not the backbone's.
         """
         self._extract = PatchExtractor(
-            backbone, layers=settings.layers, input_hw=settings.input_hw, batch_size=batch_size, device=device
+            backbone,
+            layers=settings.layers,
+            input_hw=settings.input_hw,
+            batch_size=batch_size,
+            device=device,
+            half_precision=settings.half_precision,
         )
         self._settings = settings
         self._device = device

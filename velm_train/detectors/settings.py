@@ -21,6 +21,7 @@ class PatchCoreSettings:
         reweight: multiply the score by the paper's neighbourhood weight.
         num_neighbours: neighbours in that weight, at least 2; read with `reweight` alone.
         seed: of the projection and the first patch of the coreset.
+        half_precision: multiply the backbone's matrices in bfloat16; distances are float32 in any case.
     """
 
     layers: tuple[str, ...]
@@ -32,6 +33,7 @@ class PatchCoreSettings:
     reweight: bool = False
     num_neighbours: int = 9
     seed: int = 0
+    half_precision: bool = False
 
     def __post_init__(self) -> None:
         """Names the first setting that is impossible.

@@ -2,6 +2,7 @@
 
 import torch
 from transformers import AutoModelForCausalLM, PreTrainedModel
+from transformers.utils import logging as transformers_logging
 
 from velm_train.assets.library import AssetLibrary
 from velm_train.assets.manifest import read_manifest
@@ -20,6 +21,12 @@ CNN: AssetName = "efficientnet_lite0"
 VIT: AssetName = "dinov2_small"
 
 _PROJECTOR_HIDDEN_DIM = 768
+
+
+def quiet_transformers() -> None:
+    """Leaves the console to the program: no bars and no advice from transformers, errors alone."""
+    transformers_logging.set_verbosity_error()
+    transformers_logging.disable_progress_bar()
 
 
 def build_embedded(

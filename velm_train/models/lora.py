@@ -1,5 +1,6 @@
 """A causal language model in, the same model with LoRA on its own layers out; nothing else becomes trainable."""
 
+import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -96,7 +97,9 @@ def attach_lora(language_model: PreTrainedModel, settings: LoraSettings, *, base
         base_model_name_or_path=base_name,
     )
     language_model.name_or_path = base_name  # peft takes the name from here
-    with seeded_init(0 if pissa else seed, "lora"):
+    with seeded_init(0 if pissa else seed, "lora"), warnings.catch_warnings():
+        # peft reads a property that transformers has renamed.
+        warnings.filterwarnings("ignore", message=".*is_gradient_checkpointing.*", category=FutureWarning)
         return get_peft_model(language_model, peft_config)
 
 

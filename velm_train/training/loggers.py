@@ -12,6 +12,8 @@ from pytorch_lightning.utilities import rank_zero_only
 
 from velm_train.core.artifacts import write_atomic
 
+__all__ = ["Logger", "finish_loggers", "make_loggers"]
+
 WandbMode = Literal["offline", "online", "disabled"]
 RUN_ID_NAME = "wandb_run_id.json"
 

@@ -1,20 +1,20 @@
-"""Checked settings in, objects out: plain branches, one function a group, no dotted-path magic."""
+"""Checked settings in, data and detector objects out: plain branches, one function a group, no dotted-path magic."""
 
+import dataclasses
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, cast
+from typing import cast
 
 import torch
 
 from velm_train.assets.library import AssetLibrary
 from velm_train.backbones.load import load_backbone
-from velm_train.collation.render import PromptRenderer, embedded_renderer
 from velm_train.config import Config
 from velm_train.config.data import DatasetConfig, ProtocolConfig, SynthesisConfig
 from velm_train.core.artifacts import ArtifactStore, StageKey
 from velm_train.core.hashing import sha256_json
 from velm_train.core.progress import Progress
-from velm_train.core.records import ImageRecord, ViewKind
+from velm_train.core.records import ImageRecord
 from velm_train.core.taxonomy import Taxonomy, derive_taxonomy, read_taxonomy
 from velm_train.datasets.generic import read_generic_folder, read_table
 from velm_train.datasets.mvtec_style import read_mvtec_style
@@ -26,17 +26,6 @@ from velm_train.datasets.textures import TEXTURES_VERSION, TextureCounts, make_t
 from velm_train.detectors.patchcore import PatchCore
 from velm_train.detectors.protocol import Detector
 from velm_train.detectors.settings import PatchCoreSettings
-from velm_train.instructions.builder import OptionSampling, TaskMix
-from velm_train.instructions.wording import Wording
-from velm_train.models.build import LANGUAGE_MODEL, build_embedded
-from velm_train.models.embedded.embedded import EmbeddedVLM
-from velm_train.models.embedded.vision import VisionSettings
-from velm_train.models.look_twice.adapter import LookTwiceSettings
-from velm_train.models.lora import LoraSettings
-from velm_train.training.fit import Engine
-from velm_train.training.optimiser import Optimisation
-
-DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
 
 def make_assets(config: Config, *, progress: Progress) -> AssetLibrary:
@@ -82,7 +71,7 @@ def read_records(
 def _textures_folder(dataset: DatasetConfig, *, assets: AssetLibrary, store: ArtifactStore, progress: Progress) -> Path:
     synthesis = cast("SynthesisConfig", dataset.synthesis)
     unseen = unseen_categories(dataset)
-    seen = [name for name in dataset.categories if name not in unseen] or list(SEEN_TEXTURES)
+    seen = [name for name in dataset.categories or SEEN_TEXTURES if name not in unseen]
     counts = TextureCounts(
         train_good=synthesis.train_good,
         test_good=synthesis.test_good,
@@ -165,135 +154,9 @@ def make_detector(config: Config, *, assets: AssetLibrary) -> Callable[[], Detec
         reweight=detector.reweight,
         num_neighbours=detector.num_neighbours,
         seed=config.seed,
+        half_precision=detector.half_precision,
     )
     return lambda: PatchCore(backbone, settings, device=device, batch_size=detector.batch_size)
-
-
-def task_mix(config: Config) -> TaskMix:
-    """Returns which tasks are asked how often."""
-    return TaskMix(
-        task_weights={name: task.weight for name, task in config.instructions.tasks.items()},
-        views_per_task={name: _views(task.views) for name, task in config.instructions.tasks.items()},
-        samples_per_region=config.instructions.samples_per_region,
-    )
-
-
-def _views(names: Sequence[str]) -> list[ViewKind]:
-    return [cast("ViewKind", name) for name in names]
-
-
-def question_views(config: Config) -> list[ViewKind]:
-    """Returns the views of the question that evaluation asks."""
-    return _views(config.instructions.tasks["name_type"].views)
-
-
-def option_sampling(config: Config) -> OptionSampling:
-    """Returns how training lists vary."""
-    return OptionSampling(
-        none_of_these_probability=config.instructions.none_of_these_probability,
-        option_subset_probability=config.instructions.option_subset_probability,
-        min_options=config.instructions.min_options,
-    )
-
-
-def wording(config: Config) -> Wording:
-    """Returns how prompts vary."""
-    return Wording(
-        paraphrase_probability=config.instructions.paraphrase_probability,
-        synonym_probability=config.instructions.synonym_probability,
-        with_descriptions=config.instructions.with_descriptions,
-    )
-
-
-def make_model(config: Config, *, assets: AssetLibrary) -> EmbeddedVLM:
-    """Builds the model with fresh adapters; the vision towers load when first needed."""
-    return build_embedded(
-        assets=assets,
-        vision=VisionSettings(
-            cnn_px=config.model.cnn_px,
-            vit_px=config.model.vit_px,
-            level_layers=tuple(config.look_twice.levels),
-            first_look_grid=config.model.first_look_grid,
-            half_precision=config.model.dtype == "bfloat16",
-        ),
-        look_twice=LookTwiceSettings(
-            source=cast("Any", config.look_twice.source),
-            pool=config.look_twice.pool,
-            dim=config.look_twice.dim,
-            steepness=config.look_twice.map_steepness,
-            prior_weight=config.look_twice.map_prior_weight,
-        ),
-        lora=LoraSettings(
-            r=config.lora.r,
-            alpha=config.lora.alpha,
-            dropout=config.lora.dropout,
-            variant=cast("Any", config.lora.variant),
-            targets=cast("Any", config.lora.targets),
-        ),
-        seed=config.seed,
-        dtype=DTYPES[config.model.dtype],
-    )
-
-
-def make_renderer(model: EmbeddedVLM, *, assets: AssetLibrary) -> PromptRenderer:
-    """Returns what turns samples into token ids for this model."""
-    return embedded_renderer(
-        assets.ensure(LANGUAGE_MODEL), num_first_look=model.num_first_look, num_second_look=model.num_second_look
-    )
-
-
-def make_engine(config: Config) -> Engine:
-    """Returns where Lightning runs."""
-    return Engine(
-        accelerator=config.trainer.accelerator,
-        devices=config.trainer.devices,
-        precision=cast("Any", config.trainer.precision),
-    )
-
-
-def alignment_optimisation(config: Config) -> Optimisation:
-    """Returns how the alignment stage moves projector and adapter."""
-    rate = config.alignment.learning_rate
-    return Optimisation(
-        max_steps=config.alignment.max_steps,
-        learning_rates={"projector": rate, "look_twice": rate},
-        weight_decay=config.trainer.weight_decay,
-        warmup_fraction=config.trainer.warmup_fraction,
-        min_learning_rate_fraction=config.trainer.min_learning_rate_fraction,
-        gradient_clip=config.trainer.gradient_clip,
-    )
-
-
-def adapter_optimisation(config: Config) -> Optimisation:
-    """Returns how the second stage moves LoRA, projector and adapter."""
-    trainer = config.trainer
-    return Optimisation(
-        max_steps=trainer.max_steps,
-        learning_rates={
-            "lora": trainer.lora_learning_rate,
-            "projector": trainer.projector_learning_rate,
-            "look_twice": trainer.look_twice_learning_rate,
-        },
-        weight_decay=trainer.weight_decay,
-        warmup_fraction=trainer.warmup_fraction,
-        min_learning_rate_fraction=trainer.min_learning_rate_fraction,
-        gradient_clip=trainer.gradient_clip,
-    )
-
-
-def training_settings(config: Config) -> dict[str, Any]:
-    """Returns every setting that changes the trained weights, for the artefact's key."""
-    trainer = config.trainer
-    return {
-        "max_steps": trainer.max_steps,
-        "batch_size": trainer.batch_size,
-        "accumulate": trainer.accumulate,
-        "optimisation": adapter_optimisation(config),
-        "bce_weight": trainer.bce_weight,
-        "balance": trainer.balance,
-        "precision": trainer.precision,
-        "seed": config.seed,
-    }
 
 
 def label_sets(taxonomy: Taxonomy, records: Sequence[ImageRecord]) -> dict[str, list[str]]:
@@ -304,7 +167,5 @@ def label_sets(taxonomy: Taxonomy, records: Sequence[ImageRecord]) -> dict[str, 
 
 def config_hash(config: Config) -> str:
     """Returns the hash of every setting but the folders and the task."""
-    import dataclasses
-
     body = dataclasses.asdict(config)
     return sha256_json({name: body[name] for name in body if name not in {"paths", "task"}})

@@ -1,0 +1,145 @@
+"""From gated images to what the model is taught and asked: samples, questions, features, batches."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, cast
+
+from velm_train.cli.build_model import (
+    option_sampling,
+    question_views,
+    task_mix,
+    wording,
+)
+from velm_train.cli.prepare import Looked, Prepared
+from velm_train.cli.workshop import Workshop
+from velm_train.collation.collate import collate, view_anomalous_by_answer
+from velm_train.collation.render import EncodedSample, PromptRenderer
+from velm_train.core.artifacts import StageKey
+from velm_train.core.batch import Batch
+from velm_train.core.errors import GateError
+from velm_train.core.hashing import sha256_json
+from velm_train.core.records import GatePolicy, InstructionSample
+from velm_train.instructions.store import sample_to_json, write_samples
+from velm_train.models.embedded.embedded import EmbeddedVLM
+from velm_train.pipeline.features import FeatureReader, MapSource, build_features
+from velm_train.pipeline.looking import GatedImage
+from velm_train.pipeline.samples import CropSettings, findings_of, questions_by_image, training_samples, views_in
+
+INSTRUCTIONS_VERSION = 1
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Material:
+    """What the model is taught and asked.
+
+    Attributes:
+        samples: training samples.
+        questions: test image_id -> region -> option orders.
+        dropped: training samples that could not be built, with the reason.
+        identity: hash of the samples and of everything their features depend on, the model's towers excepted.
+    """
+
+    samples: tuple[InstructionSample, ...]
+    questions: dict[str, list[list[InstructionSample]]]
+    dropped: tuple[str, ...]
+    identity: str
+
+
+def instruct(shop: Workshop, prepared: Prepared, looked: Looked) -> Material:
+    """Builds training samples from what the detector flagged, and the questions for the test images.
+
+    Raises:
+        GateError: if no training sample is left.
+    """
+    config = shop.config
+    with shop.stage("build instructions"):
+        findings = [finding for image in looked.training for finding in _findings(shop, looked, image, labelled=True)]
+        built = training_samples(
+            findings,
+            taxonomy=prepared.taxonomy,
+            tasks=task_mix(config),
+            options=option_sampling(config),
+            wording=wording(config),
+            seed=config.seed,
+        )
+        questions = questions_by_image(
+            [finding for image in looked.test for finding in _findings(shop, looked, image, labelled=True)],
+            taxonomy=prepared.taxonomy,
+            views=question_views(config),
+            num_option_orders=config.evaluation.option_orders,
+            with_descriptions=config.instructions.with_descriptions,
+            seed=config.seed,
+        )
+    if not built.kept:
+        raise GateError("no training sample is left after gating; raise gate.training_alpha or protocol.k_shot")
+    maps = {name: [gate.detector_hash, gate.pixel_threshold] for name, gate in looked.gates.items()}
+    identity = sha256_json({"samples": [sample_to_json(sample) for sample in built.kept], "maps": maps})
+    key = StageKey(stage="instructions", version=INSTRUCTIONS_VERSION, inputs={"samples": identity}, settings={})
+    shop.store.get_or_build(
+        key, lambda folder: write_samples(built.kept, folder / "instructions.jsonl"), title="instructions"
+    )
+    shop.progress.note(f"{len(built.kept)} training samples, {len(built.dropped)} dropped with a reason")
+    return Material(
+        samples=built.kept,
+        questions=questions,
+        dropped=tuple(f"{note.sample_id}: {note.reason}" for note in built.dropped),
+        identity=identity,
+    )
+
+
+def _findings(shop: Workshop, looked: Looked, image: GatedImage, *, labelled: bool) -> list[Any]:
+    config = shop.config
+    return list(
+        findings_of(
+            image,
+            references=looked.references,
+            crops=CropSettings(
+                margin_fraction=config.regions.crop_margin_fraction, min_size_px=config.regions.crop_min_px
+            ),
+            gate_policy=cast("GatePolicy", config.gate.policy),
+            seed=config.seed,
+            labelled=labelled,
+        )
+    )
+
+
+def encode(shop: Workshop, looked: Looked, material: Material, *, model: EmbeddedVLM) -> FeatureReader:
+    """Runs the frozen towers over every view of the training samples and the test questions, once."""
+    sources = {
+        image_id: MapSource(detection=detection, gate=looked.gates[category])
+        for category, found in looked.detections.items()
+        for image_id, detection in found.detections.items()
+    }
+    test = [sample for regions in material.questions.values() for orders in regions for sample in orders]
+    views: dict[str, list[Any]] = {}
+    for purpose, samples in (("training", material.samples), ("test", tuple(test))):
+        for sample in samples:
+            views.setdefault(f"{sample.category}, {purpose}", []).extend(views_in([sample]))
+    with shop.stage("encode views"):
+        return build_features(
+            store=shop.store,
+            views=views,
+            map_sources=sources,
+            model=model,
+            contour_width_px=shop.config.regions.contour_width_px,
+            batch_size=shop.config.model.encode_batch_size,
+            progress=shop.progress,
+        )
+
+
+def collator(
+    shop: Workshop, *, renderer: PromptRenderer, features: Callable[[Any], Any]
+) -> Callable[[Sequence[EncodedSample]], Batch]:
+    """Returns what turns encoded samples into a batch, with the evidence that `features` gives."""
+    pad_token_id = renderer.tokenizer.pad_token_id
+
+    def collate_samples(encoded: Sequence[EncodedSample]) -> Batch:
+        return collate(
+            encoded,
+            features=features,
+            pad_token_id=pad_token_id,
+            view_anomalous=view_anomalous_by_answer,
+            max_tokens=shop.config.instructions.max_tokens,
+        )
+
+    return collate_samples
