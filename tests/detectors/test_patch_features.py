@@ -10,7 +10,7 @@ from velm_train.detectors.patch_features import PatchExtractor
 
 
 def extractor(backbone, layers, **changes) -> PatchExtractor:
-    arguments = {"input_hw": (48, 80), "batch_size": 4, "device": torch.device("cpu")}
+    arguments = {"input_hw": (48, 80), "batch_size": 4, "device": torch.device("cpu"), "half_precision": False}
     return PatchExtractor(backbone, layers=layers, **{**arguments, **changes})
 
 

@@ -50,7 +50,9 @@ def test_defect_scores_above_every_good_image_and_peaks_at_its_place(make_backbo
 def test_full_bank_map_equals_scikit_learn(make_backbone, good_images, bad_image):
     backbone = make_backbone(0)
     detector = fitted(backbone, good_images, coreset_fraction=1.0, max_patches=10**6, smoothing_sigma=0.0)
-    extract = PatchExtractor(backbone, layers=("first", "second"), input_hw=(48, 80), batch_size=4, device=CPU)
+    extract = PatchExtractor(
+        backbone, layers=("first", "second"), input_hw=(48, 80), batch_size=4, device=CPU, half_precision=False
+    )
     values = extract(good_images).values
     scales = extract.channel_scales(extract.mean_norms(values))
     bank = (values * scales).flatten(0, 1).numpy()

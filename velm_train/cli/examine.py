@@ -18,7 +18,14 @@ from velm_train.core.artifacts import StageKey
 from velm_train.core.hashing import sha256_json
 from velm_train.core.records import InstructionSample, Prediction, View
 from velm_train.core.scores import Scoreboard
-from velm_train.evaluation.baselines import baseline_predictions, fit_linear_probe, fit_prototypes, pool
+from velm_train.evaluation.baselines import (
+    LinearProbe,
+    NearestPrototype,
+    baseline_predictions,
+    fit_linear_probe,
+    fit_prototypes,
+    pool,
+)
 from velm_train.evaluation.controls import blank_lookup, grey_features, stratified_part
 from velm_train.evaluation.gated import GatedImage as AskedImage
 from velm_train.evaluation.gated import make_question, without_pictures
@@ -235,6 +242,7 @@ def _classifier_rows(
     features = np.stack([pool(taught.features(view)) for view, _ in crops.values()])
     types = [answer for _, answer in crops.values()]
     groups = [image_id for image_id, _ in crops]
+    classifier: LinearProbe | NearestPrototype
     if name == "linear_probe":
         classifier = fit_linear_probe(features, types, groups=groups, seed=shop.config.seed)
     else:

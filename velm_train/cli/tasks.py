@@ -13,9 +13,10 @@ from velm_train.cli.compose import experiment_names, load_config, resolved_yaml
 from velm_train.cli.doctor import ExperimentNeeds, collect_doctor_report
 from velm_train.cli.doctor_view import render_doctor_report
 from velm_train.cli.examine import examine
+from velm_train.cli.instruct import instruct
 from velm_train.cli.prepare import look_at, prepare
 from velm_train.cli.publish import publish
-from velm_train.cli.teach import instruct, teach
+from velm_train.cli.teach import teach
 from velm_train.cli.workshop import Workshop, open_workshop
 from velm_train.collation.preview import preview
 from velm_train.config import Config

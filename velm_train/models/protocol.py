@@ -47,20 +47,30 @@ class TrainingOutput:
 class VisionLanguageModel(Protocol):
     """A frozen vision tower, a projector, an optional look-twice adapter and a language model with LoRA."""
 
-    identity: str
-    """Hash of the frozen weights and everything that shapes their input; adapters are not part of it."""
+    @property
+    def identity(self) -> str:
+        """Hash of the frozen weights and everything that shapes their input; adapters are not part of it."""
+        ...
 
-    evidence_identity: str
-    """Hash of what `encode_views` depends on: tower weights, input sizes, levels."""
+    @property
+    def evidence_identity(self) -> str:
+        """Hash of what `encode_views` depends on: tower weights, input sizes, levels."""
+        ...
 
-    token_grid_hw: SizeHW
-    """Rows and columns of fine visual tokens per tile, the grid of `VisionEvidence.map_scores`."""
+    @property
+    def token_grid_hw(self) -> SizeHW:
+        """Rows and columns of fine visual tokens per tile, the grid of `VisionEvidence.map_scores`."""
+        ...
 
-    num_first_look: int
-    """Placeholders per view for the visual tokens of the first look."""
+    @property
+    def num_first_look(self) -> int:
+        """Placeholders per view for the visual tokens of the first look."""
+        ...
 
-    num_second_look: int
-    """Placeholders per view for the second look; 0 without adapter."""
+    @property
+    def num_second_look(self) -> int:
+        """Placeholders per view for the second look; 0 without adapter."""
+        ...
 
     def encode_views(self, views: Sequence[UInt8[np.ndarray, "_ _ 3"]]) -> VisionEvidence:
         """Runs the frozen tower without gradients on pictures of any size; `map_scores` are zero."""

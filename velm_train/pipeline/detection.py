@@ -20,7 +20,7 @@ from velm_train.core.progress import Advance, Progress
 from velm_train.core.records import Detection, ImageRecord, Role
 from velm_train.detectors.protocol import Detector, RawDetection
 from velm_train.detectors.store import load_detections, save_detections
-from velm_train.gating.gate import CalibrationKind
+from velm_train.gating.guarantees import CalibrationKind
 
 FIT_VERSION = 1
 DETECT_VERSION = 1
@@ -134,7 +134,7 @@ def _detect_category(
 def _fit(detector: Detector, bank: Sequence[ImageRecord], *, folder: Path, advance: Advance) -> None:
     detector.fit([read_rgb(record.image_path) for record in bank], image_ids=[record.image_id for record in bank])
     payload = io.BytesIO()
-    np.savez(payload, **detector.state())
+    np.savez(payload, allow_pickle=False, **detector.state())
     write_atomic(folder / _STATE_NAME, payload.getvalue())
     raw = detector.leave_one_out()
     save_detections([_bind(one, record, detector) for one, record in zip(raw, bank, strict=True)], folder)
