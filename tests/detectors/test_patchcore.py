@@ -187,3 +187,27 @@ def test_unknown_layer_is_refused_before_anything_is_computed(make_backbone):
 def test_no_images_give_no_detections(make_backbone, good_images):
     assert fitted(make_backbone(0), good_images).detect([]) == []
     assert json.dumps(fitted(make_backbone(0), good_images[:2]).fitted_image_ids) == '["0", "1"]'
+
+
+def test_diffuse_score_is_the_larger_statistic_in_deviations_of_the_other_left_out_images(
+    make_backbone, good_images, bad_image
+):
+    backbone = make_backbone(0)
+    plain = fitted(backbone, good_images, coreset_fraction=1.0, max_patches=10**6)
+    both = fitted(backbone, good_images, coreset_fraction=1.0, max_patches=10**6, score_diffuse=True)
+    usual = np.array([[d.anomaly_score, d.anomaly_map.mean()] for d in plain.leave_one_out()])
+
+    def deviations(statistics, others):
+        return max((statistics[i] - others[:, i].mean()) / others[:, i].std() for i in range(2))
+
+    found = plain.detect([bad_image])[0]
+    expected = deviations([found.anomaly_score, found.anomaly_map.mean()], usual)
+    assert both.detect([bad_image])[0].anomaly_score == pytest.approx(expected, rel=1e-4)
+    for index, detection in enumerate(both.leave_one_out()):
+        expected = deviations(usual[index], np.delete(usual, index, axis=0))
+        assert detection.anomaly_score == pytest.approx(expected, rel=1e-4)
+
+
+def test_diffuse_score_needs_two_other_images(make_backbone, good_images):
+    with pytest.raises(GateError, match="score_diffuse"):
+        fitted(make_backbone(0), good_images[:2], coreset_fraction=1.0, score_diffuse=True)

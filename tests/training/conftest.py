@@ -166,6 +166,8 @@ def cpu() -> Engine:
 @pytest.fixture
 def output_in() -> Callable[[Path], RunOutput]:
     def make(folder: Path) -> RunOutput:
-        return RunOutput(folder=folder, checkpoint_every=100, loggers=[], progress=SilentProgress(), title="tune")
+        return RunOutput(
+            folder=folder, checkpoint_every=100, log_every=1, loggers=[], progress=SilentProgress(), title="tune"
+        )
 
     return make

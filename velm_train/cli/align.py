@@ -18,7 +18,7 @@ from velm_train.models.embedded.embedded import EmbeddedVLM
 from velm_train.pipeline.features import FeatureReader
 from velm_train.training.alignment import AlignmentLoss, Vocabulary, make_vocabulary
 from velm_train.training.datamodule import SampleDataModule
-from velm_train.training.fit import AlignmentParts, RunOutput, fit_alignment
+from velm_train.training.fit import AlignmentParts, FitSummary, RunOutput, fit_alignment
 from velm_train.training.loggers import Logger
 from velm_train.training.losses import balanced_pos_weight
 from velm_train.training.sources import alignment_facts, alignment_items, collate_alignment
@@ -74,7 +74,7 @@ def align(
         )
         labels = [item.anomalous for item in items]
         rows, columns = model.token_grid_hw
-        fit_alignment(
+        summary = fit_alignment(
             AlignmentParts(projector=model.projector, look_twice=model.look_twice, vocabulary=vocabulary),
             SampleDataModule(
                 alignment_facts(items, num_tokens=rows * columns),
@@ -93,6 +93,7 @@ def align(
             engine=make_engine(config),
             output=run_output(shop, folder, title="align tokens with words", loggers=()),
         )
+        note_continued(shop, "alignment", summary)
         save_file(_alignable(model), folder / _ALIGNED_NAME)
         (folder / CHECKPOINT_NAME).unlink(missing_ok=True)  # the finished weights replace it
 
@@ -124,8 +125,15 @@ def run_output(shop: Workshop, folder: Path, *, title: str, loggers: Sequence[Lo
     """Returns where a training stage reports to."""
     return RunOutput(
         folder=folder,
-        checkpoint_every=shop.config.trainer.checkpoint_every,
+        checkpoint_every=shop.config.callbacks.checkpoint_every,
+        log_every=shop.config.callbacks.log_every,
         loggers=loggers,
         progress=shop.progress,
         title=title,
     )
+
+
+def note_continued(shop: Workshop, what: str, summary: FitSummary) -> None:
+    """Says so where a training stage went on from an interrupted run."""
+    if summary.first_step > 0:
+        shop.progress.note(f"{what} continued from step {summary.first_step} of {summary.num_steps}")

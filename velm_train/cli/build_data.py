@@ -19,6 +19,7 @@ from velm_train.core.taxonomy import Taxonomy, derive_taxonomy, read_taxonomy
 from velm_train.datasets.generic import read_generic_folder, read_table
 from velm_train.datasets.mvtec_style import read_mvtec_style
 from velm_train.datasets.protocols import SplitManifest, k_shot_manifest
+from velm_train.datasets.reading import choose_categories
 from velm_train.datasets.taxonomies import found_types, taxonomy_path
 from velm_train.datasets.textile import read_textile
 from velm_train.datasets.texture_specs import SEEN_TEXTURES, UNSEEN_TEXTURES
@@ -26,6 +27,9 @@ from velm_train.datasets.textures import TEXTURES_VERSION, TextureCounts, make_t
 from velm_train.detectors.patchcore import PatchCore
 from velm_train.detectors.protocol import Detector
 from velm_train.detectors.settings import PatchCoreSettings
+
+PROTOCOLS = {"k_shot": k_shot_manifest}
+"""`protocol.name` -> what gives the images their roles."""
 
 
 def make_assets(config: Config, *, progress: Progress) -> AssetLibrary:
@@ -55,7 +59,8 @@ def read_records(
         AssetError: if an embedded set cannot be fetched.
     """
     if dataset.reader == "textile":
-        return read_textile(assets.ensure("textile_images") / "images", progress=progress)
+        root = assets.ensure("textile_images")
+        return _of_categories(read_textile(root, progress=progress), dataset.categories, root=root)
     if dataset.reader == "textures":
         root = _textures_folder(dataset, assets=assets, store=store, progress=progress)
         return read_mvtec_style(root, dataset=dataset.name, categories=(), progress=progress)
@@ -65,7 +70,13 @@ def read_records(
         return read_mvtec_style(root, dataset=dataset.name, categories=dataset.categories, progress=progress)
     if dataset.reader == "generic_folder":
         return read_generic_folder(root, dataset=dataset.name, categories=dataset.categories, progress=progress)
-    return read_table(root, dataset=dataset.name, progress=progress)
+    return _of_categories(read_table(root, dataset=dataset.name, progress=progress), dataset.categories, root=root)
+
+
+def _of_categories(records: Sequence[ImageRecord], categories: Sequence[str], *, root: Path) -> list[ImageRecord]:
+    """Keeps the categories asked for, where the reader reads all."""
+    chosen = choose_categories(sorted({record.category for record in records}), categories, root=root)
+    return [record for record in records if record.category in chosen]
 
 
 def _textures_folder(dataset: DatasetConfig, *, assets: AssetLibrary, store: ArtifactStore, progress: Progress) -> Path:
@@ -125,7 +136,7 @@ def make_manifest(
     Raises:
         DataError: if a category has too few images, or a leak is found.
     """
-    return k_shot_manifest(
+    return PROTOCOLS[protocol.name](
         records,
         k_shot=protocol.k_shot,
         unseen_categories=unseen,
@@ -151,6 +162,7 @@ def make_detector(config: Config, *, assets: AssetLibrary) -> Callable[[], Detec
         max_patches=detector.max_bank_patches,
         smoothing_sigma=detector.smoothing_sigma,
         score_top_fraction=detector.score_top_fraction,
+        score_diffuse=detector.score_diffuse,
         reweight=detector.reweight,
         num_neighbours=detector.num_neighbours,
         seed=config.seed,

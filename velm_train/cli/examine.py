@@ -88,6 +88,8 @@ class _Asker:
         def build(folder: Path) -> None:
             writer = PredictionWriter(folder / _FILE_NAME)
             with writer:
+                if writer.resumed:
+                    self.shop.progress.note(f"ask: {name}: continued behind {len(writer.resumed)} rows")
 
                 def keep(rows: Sequence[Prediction]) -> None:
                     for row in rows:

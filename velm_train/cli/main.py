@@ -1,8 +1,11 @@
 """The entry point: words in, exit status out; Hydra runs the job once the configuration has been checked."""
 
+import errno
 import logging
 import os
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import NoReturn
 
@@ -16,6 +19,7 @@ from velm_train.core.errors import ResourceError, VelmError
 
 EXIT_USER_ERROR = 2
 EXIT_INTERRUPTED = 130
+DISK_FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
 
 logger = logging.getLogger(__name__)
 
@@ -25,6 +29,23 @@ def _fail(error: VelmError) -> NoReturn:
     Console(stderr=True).print(f"[bold red]velm_train: {type(error).__name__}:[/bold red] ", end="", soft_wrap=True)
     print(str(error).replace("\n", " "), file=sys.stderr)
     sys.exit(EXIT_USER_ERROR)
+
+
+@contextmanager
+def _failing_in_one_line() -> Iterator[None]:
+    """Turns what the user can mend, and Ctrl-C, into one line and an exit status; anything else is our own fault."""
+    try:
+        yield
+    except VelmError as error:
+        _fail(error)
+    except OSError as error:
+        if error.errno not in DISK_FULL:
+            raise
+        place = f" at {error.filename}" if error.filename else ""
+        _fail(ResourceError(f"disk full{place}: free some space or set paths.* to another disk; finished work is kept"))
+    except KeyboardInterrupt:
+        print("\ninterrupted: finished work is kept; the same command continues from there", file=sys.stderr)
+        sys.exit(EXIT_INTERRUPTED)
 
 
 def _check_writable(folder: str) -> None:
@@ -42,16 +63,14 @@ def _check_writable(folder: str) -> None:
 @hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name=CONFIG_NAME)
 def _job(composed: DictConfig) -> None:
     """Runs one task in the run folder that Hydra made."""
-    from velm_train.cli.tasks import run_task
+    with _failing_in_one_line():
+        from velm_train.cli.tasks import run_task
 
-    try:
-        run_task(typed(composed), run_folder=Path(HydraConfig.get().runtime.output_dir))
-    except VelmError as error:
-        logger.error("%s: %s", type(error).__name__, error)
-        _fail(error)
-    except KeyboardInterrupt:
-        print("\ninterrupted: finished work is kept; the same command continues from there", file=sys.stderr)
-        sys.exit(EXIT_INTERRUPTED)
+        try:
+            run_task(typed(composed), run_folder=Path(HydraConfig.get().runtime.output_dir))
+        except VelmError as error:
+            logger.error("%s: %s", type(error).__name__, error)
+            raise
 
 
 def main() -> None:
@@ -60,8 +79,8 @@ def main() -> None:
     flags, overrides = split_arguments(sys.argv[1:])
     asks_hydra = bool({"--help", "-h", "--hydra-help", "--cfg", "-c", "--info", "-i", "--version"} & set(flags))
     sweeps = bool({"--multirun", "-m"} & set(flags))
-    if not asks_hydra and not sweeps:
-        try:
+    with _failing_in_one_line():
+        if not asks_hydra and not sweeps:
             config = load_config(overrides)
             if config.task.name in {"fetch", "doctor"}:
                 from velm_train.cli.tasks import run_task
@@ -69,9 +88,4 @@ def main() -> None:
                 run_task(config, run_folder=None)
                 return
             _check_writable(config.paths.outputs)
-        except VelmError as error:
-            _fail(error)
-        except KeyboardInterrupt:
-            print("\ninterrupted", file=sys.stderr)
-            sys.exit(EXIT_INTERRUPTED)
-    _job()
+        _job()

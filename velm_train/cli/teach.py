@@ -5,7 +5,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, cast
 
-from velm_train.cli.align import CHECKPOINT_NAME, align, run_output
+from velm_train.cli.align import CHECKPOINT_NAME, align, note_continued, run_output
 from velm_train.cli.build_model import adapter_optimisation, make_engine, make_model, make_renderer, training_settings
 from velm_train.cli.instruct import Material, collator, encode
 from velm_train.cli.prepare import Looked, Prepared
@@ -117,6 +117,7 @@ def _tune(
             pos_weight=balanced_pos_weight(labels.count(0.0), labels.count(1.0)),
         )
         summaries.append(summary)
+        note_continued(shop, "tuning", summary)
         model.save_adapter(folder / "adapter")
         (folder / CHECKPOINT_NAME).unlink(missing_ok=True)  # the finished weights replace it
 

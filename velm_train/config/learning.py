@@ -56,7 +56,6 @@ class TrainerConfig:
         gradient_clip: largest gradient norm, above 0.
         bce_weight: weight of the adapter's own anomaly score in the loss, 0 or more.
         balance: none, or type for equal shares of every answer.
-        checkpoint_every: optimiser steps between checkpoints, 1 or more.
         accelerator: cpu, gpu or auto, as in Lightning.
         devices: number of devices.
         precision: Lightning's precision string.
@@ -74,14 +73,13 @@ class TrainerConfig:
     gradient_clip: float
     bce_weight: float
     balance: str
-    checkpoint_every: int
     accelerator: str
     devices: int
     precision: str
 
     def __post_init__(self) -> None:
         """Checks the values."""
-        for key in ("max_steps", "batch_size", "accumulate", "checkpoint_every", "devices"):
+        for key in ("max_steps", "batch_size", "accumulate", "devices"):
             at_least(f"trainer.{key}", getattr(self, key), 1)
         inside("trainer.lora_learning_rate", self.lora_learning_rate, 0.0, 1.0)
         between("trainer.projector_learning_rate", self.projector_learning_rate, 0.0, 1.0)
@@ -146,16 +144,17 @@ class LoggerConfig:
 
 @dataclass(kw_only=True, slots=True)
 class CallbacksConfig:
-    """What is watched while training.
+    """What is kept and logged while training.
 
     Attributes:
-        log_every: optimiser steps between logged values, 1 or more.
-        throughput: whether tokens per second and the padding share are logged.
+        checkpoint_every: optimiser steps between checkpoints, 1 or more.
+        log_every: optimiser steps between values in the loggers, 1 or more.
     """
 
+    checkpoint_every: int
     log_every: int
-    throughput: bool
 
     def __post_init__(self) -> None:
         """Checks the values."""
+        at_least("callbacks.checkpoint_every", self.checkpoint_every, 1)
         at_least("callbacks.log_every", self.log_every, 1)

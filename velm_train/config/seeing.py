@@ -21,6 +21,7 @@ class DetectorConfig:
         max_bank_patches: upper limit of the memory bank, 16 or more.
         smoothing_sigma: Gaussian smoothing of the map in patches, 0 for none.
         score_top_fraction: the image score is the mean of this share of the highest map values; 0 means the maximum.
+        score_diffuse: whether the map's mean counts beside its top, each in standard deviations of the good images.
         reweight: whether the score is multiplied by the paper's neighbourhood weight.
         num_neighbours: neighbours in that weight, 2 or more.
         half_precision: whether the backbone's matrices are multiplied in bfloat16.
@@ -36,6 +37,7 @@ class DetectorConfig:
     max_bank_patches: int
     smoothing_sigma: float
     score_top_fraction: float
+    score_diffuse: bool
     reweight: bool
     num_neighbours: int
     half_precision: bool

@@ -48,9 +48,9 @@ def require_root(root: Path) -> None:
         DataError: if it does not exist, is not a folder, or is empty.
     """
     if not root.exists():
-        raise DataError(f"data root {root} does not exist; set data.root to the folder that holds the categories")
+        raise DataError(f"data root {root} does not exist; set dataset.root to the folder that holds the categories")
     if not root.is_dir():
-        raise DataError(f"data root {root} is a file; set data.root to the folder that holds the categories")
+        raise DataError(f"data root {root} is a file; set dataset.root to the folder that holds the categories")
     if not list_folders(root):
         raise DataError(f"data root {root} holds no folders; one folder a category is expected")
 

@@ -34,10 +34,20 @@ from velm_train.detectors.state import array_to_text, hash_arrays, text_to_array
 
 logger = logging.getLogger(__name__)
 
-PATCHCORE_VERSION = 1
+PATCHCORE_VERSION = 2
 """Raised when the same inputs and settings give another output."""
 
-_STATE_NAMES = ("bank", "bank_image", "mean_norms", "grid_hw", "image_ids", "settings_hash", "loo_scores", "loo_maps")
+_STATE_NAMES = (
+    "bank",
+    "bank_image",
+    "mean_norms",
+    "grid_hw",
+    "image_ids",
+    "settings_hash",
+    "loo_scores",
+    "loo_maps",
+    "loo_statistics",
+)
 
 
 class PatchCore:
@@ -88,6 +98,7 @@ class PatchCore:
         self._identity = sha256_json({"settings": self.settings_hash, "state": None})
         self._scaled_bank = torch.empty(0)
         self._scales = torch.empty(0)
+        self._yardstick = np.empty((0, 2))
 
     @property
     def identity(self) -> str:
@@ -126,7 +137,11 @@ class PatchCore:
         rows = self._select_bank(features, self._extract.channel_scales(mean_norms))
         bank = features.flatten(0, 1)[rows]  # (M, C)
         owners = rows // features.shape[1]
-        loo = self._leave_one_out(features, bank=bank, owners=owners, mean_norms=mean_norms, grid_hw=grid_hw)
+        raw = self._leave_one_out(features, bank=bank, owners=owners, mean_norms=mean_norms, grid_hw=grid_hw)
+        statistics = np.array([_statistics(detection) for detection in raw]).reshape(-1, 2)
+        loo = [
+            self._standardised(detection, np.delete(statistics, index, axis=0)) for index, detection in enumerate(raw)
+        ]
         logger.info("PatchCore: %d of %d patches of %d images", len(bank), features.shape[:2].numel(), len(images))
         self.load_state(
             {
@@ -138,6 +153,7 @@ class PatchCore:
                 "settings_hash": text_to_array(self.settings_hash),
                 "loo_scores": np.array([detection.anomaly_score for detection in loo], dtype=np.float64),
                 "loo_maps": np.array([detection.anomaly_map for detection in loo], dtype=np.float32),
+                "loo_statistics": statistics,
             }
         )
 
@@ -152,10 +168,11 @@ class PatchCore:
         detections = []
         for batch in self._extract.batches(images):
             features = self._extract([images[index] for index in batch])
-            detections += [
+            found = [
                 self._score(values * self._scales, self._scaled_bank, grid_hw=features.grid_hw)
                 for values in features.values
             ]
+            detections += [self._standardised(detection, self._yardstick) for detection in found]
         return detections
 
     def leave_one_out(self) -> list[RawDetection]:
@@ -204,6 +221,7 @@ class PatchCore:
         mean_norms = torch.from_numpy(self._state["mean_norms"]).to(self._device)
         self._scales = self._extract.channel_scales(mean_norms)
         self._scaled_bank = torch.from_numpy(self._state["bank"]).to(self._device) * self._scales
+        self._yardstick = self._state["loo_statistics"]
 
     def _fitted(self) -> dict[str, np.ndarray]:
         if self._state is None:
@@ -249,6 +267,34 @@ class PatchCore:
                 patches[worst], bank, nearest_row=int(rows[worst]), num_neighbours=self._settings.num_neighbours
             )
         return RawDetection(anomaly_score=score, anomaly_map=anomaly_map)
+
+    def _standardised(self, detection: RawDetection, yardstick: Float[np.ndarray, "images 2"]) -> RawDetection:
+        """Returns the detection with the larger of its two statistics in standard deviations, if that is asked for.
+
+        A left-out image is measured against the other left-out images, so that its score is out-of-sample here too.
+
+        Args:
+            detection: scored by the top of its map.
+            yardstick: statistics of fitted images, each when left out.
+
+        Raises:
+            GateError: if fewer than two images say what is usual.
+        """
+        if not self._settings.score_diffuse:
+            return detection
+        if len(yardstick) < 2:
+            raise GateError(
+                "detector.score_diffuse measures scores against at least 2 other good images; "
+                "fit more images or set detector.score_diffuse=false"
+            )
+        spread = np.maximum(yardstick.std(axis=0), np.finfo(np.float32).eps)
+        score = ((np.array(_statistics(detection)) - yardstick.mean(axis=0)) / spread).max()
+        return RawDetection(anomaly_score=float(score), anomaly_map=detection.anomaly_map)
+
+
+def _statistics(detection: RawDetection) -> tuple[float, float]:
+    """Returns the score read off the top of the map and the map's mean."""
+    return detection.anomaly_score, float(detection.anomaly_map.mean(dtype=np.float64))
 
 
 def _top_mean(anomaly_map: AnomalyMap, top_fraction: float) -> float:

@@ -18,6 +18,8 @@ class PatchCoreSettings:
         smoothing_sigma: of the Gaussian over the map, in patches; 0 smooths nothing.
         score_top_fraction: the score is the mean of this share of the largest map values, in [0, 1]; 0 is the maximum.
             A mean finds diffuse defects of the whole part better, the maximum small ones.
+        score_diffuse: the score is the larger of that and the mean over the whole map, each in standard deviations from
+            what the fitted images show when left out; finds local and diffuse defects alike.
         reweight: multiply the score by the paper's neighbourhood weight.
         num_neighbours: neighbours in that weight, at least 2; read with `reweight` alone.
         seed: of the projection and the first patch of the coreset.
@@ -30,6 +32,7 @@ class PatchCoreSettings:
     max_patches: int = 4000
     smoothing_sigma: float = 1.0
     score_top_fraction: float = 0.0
+    score_diffuse: bool = False
     reweight: bool = False
     num_neighbours: int = 9
     seed: int = 0

@@ -54,6 +54,7 @@ class RunOutput:
     Attributes:
         folder: of last.ckpt and history.csv; a run that finds its checkpoint here continues.
         checkpoint_every: optimiser steps between checkpoints.
+        log_every: optimiser steps between values in the loggers.
         loggers: Lightning loggers, may be empty.
         progress: gets the optimiser steps.
         title: what the progress bar is called.
@@ -61,6 +62,7 @@ class RunOutput:
 
     folder: Path
     checkpoint_every: int
+    log_every: int
     loggers: Sequence[Logger]
     progress: Progress
     title: str
@@ -193,6 +195,7 @@ def _fit(
             accumulate_grad_batches=datamodule.accumulate,
             gradient_clip_val=optimisation.gradient_clip,
             logger=list(output.loggers) or False,
+            log_every_n_steps=output.log_every,
             callbacks=[SeedEveryBatch(datamodule.seed), throughput, history, progress, checkpoints],
             enable_checkpointing=False,
             enable_progress_bar=False,

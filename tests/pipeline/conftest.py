@@ -1,0 +1,159 @@
+"""Small parts of two categories on disk, a PatchCore on real features, and what it says about them."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from velm_train.assets.library import AssetLibrary
+from velm_train.backbones.load import load_backbone
+from velm_train.backbones.protocol import Backbone
+from velm_train.core.artifacts import ArtifactStore
+from velm_train.core.images import write_png
+from velm_train.core.progress import SilentProgress
+from velm_train.core.records import ImageRecord, Role
+from velm_train.datasets.reading import make_record
+from velm_train.detectors.patchcore import PatchCore
+from velm_train.detectors.settings import PatchCoreSettings
+from velm_train.gating.gate import CalibratedGate
+from velm_train.pipeline.detection import CategoryDetections, detect_categories
+from velm_train.pipeline.looking import RegionSettings, calibrate_gates
+
+HEIGHT_PX, WIDTH_PX = 72, 96
+SPOT_XYXY = (60, 12, 78, 30)
+ROLES: dict[str, Role] = {
+    "train/good/000.png": "train",
+    "train/good/001.png": "train",
+    "train/good/002.png": "train",
+    "train/good/003.png": "train",
+    "train/good/004.png": "reference",
+    "train/good/005.png": "reference",
+    "test/good/000.png": "test",
+    "test/spot/000.png": "train",
+    "test/spot/001.png": "test",
+}
+
+
+class NotingProgress(SilentProgress):
+    """Keeps the lines that stay, and the length and the advance of every stage."""
+
+    def __init__(self) -> None:
+        self.notes: list[str] = []
+
+    def note(self, text: str) -> None:
+        self.notes.append(text)
+
+
+def write_part(folder: Path, category: str, relative_path: str, *, with_mask: bool = True) -> ImageRecord:
+    """Writes one picture of noisy stripes, with a bright spot and its mask if the folder is called spot."""
+    rng = np.random.default_rng([len(category), *relative_path.encode()])
+    period = 8 if category == "felt" else 12
+    stripes = (np.arange(WIDTH_PX) // period % 2 * 60 + 80)[None, :, None]
+    image = np.clip(stripes + rng.normal(0, 8, (HEIGHT_PX, WIDTH_PX, 3)), 0, 255).astype(np.uint8)
+    split, defect_type, name = relative_path.split("/")
+    mask_path = None
+    if defect_type != "good":
+        x0, y0, x1, y1 = SPOT_XYXY
+        image[y0:y1, x0:x1] = (250, 30, 20)
+        outline = np.zeros((HEIGHT_PX, WIDTH_PX), dtype=np.bool_)
+        outline[y0:y1, x0:x1] = True
+        mask_path = folder / category / "ground_truth" / defect_type / name if with_mask else None
+        if mask_path is not None:
+            write_png(outline, mask_path)
+    path = folder / category / relative_path
+    write_png(image, path)
+    return make_record(
+        path,
+        dataset="parts",
+        category=category,
+        relative_path=relative_path,
+        split="train" if split == "train" else "test",
+        defect_type=defect_type,
+        gt_mask_path=mask_path,
+        group_id=None,
+    )
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Parts:
+    """Records with their roles."""
+
+    records: tuple[ImageRecord, ...]
+    roles: dict[str, Role]
+
+    def one(self, category: str, relative_path: str) -> ImageRecord:
+        (record,) = [r for r in self.records if r.image_id == f"parts/{category}/{relative_path}"]
+        return record
+
+
+def write_parts(folder: Path) -> Parts:
+    records = [write_part(folder, category, path) for category in ("felt", "steel") for path in ROLES]
+    roles = {record.image_id: ROLES[record.image_id.split("/", maxsplit=2)[2]] for record in records}
+    return Parts(records=tuple(records), roles=roles)
+
+
+@pytest.fixture(scope="session")
+def parts(tmp_path_factory: pytest.TempPathFactory) -> Parts:
+    return write_parts(tmp_path_factory.mktemp("parts"))
+
+
+@pytest.fixture
+def own_parts(tmp_path: Path) -> Parts:
+    """A copy that a test may change."""
+    return write_parts(tmp_path / "parts")
+
+
+@pytest.fixture(scope="session")
+def backbone(assets: AssetLibrary) -> Backbone:
+    return load_backbone("efficientnet_lite0", assets=assets)
+
+
+@pytest.fixture(scope="session")
+def new_detector(backbone: Backbone) -> Callable[..., PatchCore]:
+    def make(*, smoothing_sigma: float = 1.0) -> PatchCore:
+        settings = PatchCoreSettings(
+            layers=("stride8",), input_hw=(64, 96), coreset_fraction=0.5, smoothing_sigma=smoothing_sigma
+        )
+        return PatchCore(backbone, settings, device=torch.device("cpu"), batch_size=4)
+
+    return make
+
+
+@pytest.fixture
+def progress() -> NotingProgress:
+    return NotingProgress()
+
+
+@pytest.fixture
+def store(tmp_path: Path, progress: NotingProgress) -> ArtifactStore:
+    return ArtifactStore(tmp_path / "artifacts", progress=progress)
+
+
+@pytest.fixture(scope="session")
+def detections(
+    parts: Parts, new_detector: Callable[..., PatchCore], tmp_path_factory: pytest.TempPathFactory
+) -> dict[str, CategoryDetections]:
+    store = ArtifactStore(tmp_path_factory.mktemp("detected"), progress=SilentProgress())
+    return detect_categories(
+        store=store,
+        records=parts.records,
+        roles=parts.roles,
+        make_detector=new_detector,
+        progress=SilentProgress(),
+    )
+
+
+@pytest.fixture(scope="session")
+def gates(
+    detections: Mapping[str, CategoryDetections], tmp_path_factory: pytest.TempPathFactory
+) -> dict[str, CalibratedGate]:
+    store = ArtifactStore(tmp_path_factory.mktemp("gates"), progress=SilentProgress())
+    return calibrate_gates(store=store, detections=detections, alpha=0.2, pixel_alpha=0.01, allow_transductive=False)
+
+
+@pytest.fixture
+def region_settings() -> RegionSettings:
+    return RegionSettings(min_area_px=20, merge_distance_px=4, max_regions=2, diffuse_fraction=0.6)
