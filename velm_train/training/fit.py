@@ -202,7 +202,6 @@ def _fit(
             enable_model_summary=False,
             use_distributed_sampler=False,
             num_sanity_val_steps=0,
-            log_every_n_steps=1,
             default_root_dir=output.folder,
         )
         checkpoint = find_checkpoint(output.folder)
