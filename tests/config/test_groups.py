@@ -153,6 +153,8 @@ FREE = {
     "dataset.taxonomy",
     "detector.backbone",
     "detector.reweight",
+    "detector.half_precision",
+    "detector.score_diffuse",
     "gate.allow_transductive",
     "instructions.tasks",
     "instructions.with_descriptions",

@@ -1,0 +1,180 @@
+"""What the frozen towers say about a view is computed once, and read back as it was."""
+
+import dataclasses
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+import torch
+from transformers import LlamaConfig, LlamaForCausalLM
+
+from velm_train.assets.library import AssetLibrary
+from velm_train.core.artifacts import ArtifactStore
+from velm_train.core.images import read_rgb
+from velm_train.core.records import ImageRecord, View
+from velm_train.instructions.views import NO_CONTOUR, make_view
+from velm_train.models.build import assemble_embedded, embedded_towers
+from velm_train.models.embedded.embedded import EmbeddedVLM
+from velm_train.models.embedded.vision import VisionSettings
+from velm_train.models.look_twice.adapter import LookTwiceSettings
+from velm_train.models.lora import LoraSettings
+from velm_train.pipeline.features import FeatureReader, MapSource, build_features, render_view, view_key
+
+CONTOUR = np.array([[60, 12], [77, 12], [77, 29], [60, 29]], dtype=np.int32)
+
+
+@pytest.fixture(scope="session")
+def model(assets: AssetLibrary) -> EmbeddedVLM:
+    """The real towers under a small language model of random weights."""
+    config = LlamaConfig(
+        vocab_size=64, hidden_size=32, intermediate_size=48, num_hidden_layers=1, num_attention_heads=2
+    )
+    return assemble_embedded(
+        towers=embedded_towers(
+            assets=assets,
+            settings=VisionSettings(cnn_px=64, vit_px=56, level_layers=("block3", "block6"), first_look_grid=1),
+        ),
+        language_model=LlamaForCausalLM(config),
+        language_model_name="small",
+        language_model_identity="small",
+        look_twice=LookTwiceSettings(source="off"),
+        lora=LoraSettings(r=2),
+        seed=0,
+    )
+
+
+@pytest.fixture
+def sources(detections, gates) -> dict[str, MapSource]:
+    return {
+        image_id: MapSource(detection=detection, gate=gates[category])
+        for category, found in detections.items()
+        for image_id, detection in found.detections.items()
+    }
+
+
+@pytest.fixture
+def query(parts) -> View:
+    return make_view("query", parts.one("felt", "test/spot/001.png"), box_xyxy=None, contour=NO_CONTOUR)
+
+
+@pytest.fixture
+def crop(parts) -> View:
+    record: ImageRecord = parts.one("felt", "test/spot/001.png")
+    return make_view("crop", record, box_xyxy=(50, 8, 86, 40), contour=NO_CONTOUR)
+
+
+@pytest.fixture
+def outlined(parts) -> View:
+    return make_view("query_contour", parts.one("felt", "test/spot/001.png"), box_xyxy=None, contour=CONTOUR)
+
+
+Encode = Callable[..., FeatureReader]
+
+
+@pytest.fixture
+def encode(store: ArtifactStore, progress, sources, model) -> Encode:
+    def run(views: dict[str, list[View]], *, contour_width_px: int = 2) -> FeatureReader:
+        return build_features(
+            store=ArtifactStore(store.root, progress=progress),
+            views=views,
+            map_sources=sources,
+            model=model,
+            contour_width_px=contour_width_px,
+            batch_size=2,
+            progress=progress,
+        )
+
+    return run
+
+
+def test_reader_gives_what_the_towers_say_to_float16_precision(encode, model, query, crop, outlined) -> None:
+    reader = encode({"felt, test": [query, crop, outlined]})
+    for view in (query, crop, outlined):
+        direct = model.encode_views([render_view(view, contour_width_px=2)])
+        found = reader(view)
+        assert (found.final.dtype, found.levels.dtype) == (np.float16, np.float16)
+        assert found.grid_hw == (2, 2)
+        np.testing.assert_allclose(found.final, direct.final[0].numpy(), rtol=2e-3, atol=2e-3)
+        np.testing.assert_allclose(found.levels, direct.levels[:, 0].numpy(), rtol=2e-3, atol=2e-3)
+
+
+def test_features_are_read_from_disk_and_not_held(encode, query) -> None:
+    found = encode({"felt, test": [query]})(query)
+    assert isinstance(found.final.base, np.memmap) or isinstance(found.final, np.memmap)
+
+
+def test_map_scores_are_in_units_of_the_pixel_threshold(encode, query, detections, gates) -> None:
+    """The grid of a whole image is 2 x 2: each token is the mean of a quarter of the map."""
+    found = encode({"felt, test": [query]})(query)
+    anomaly_map = detections["felt"].detections[query.image_id].anomaly_map.astype(np.float64)
+    rows, columns = anomaly_map.shape
+    assert (rows % 2, columns % 2) == (0, 0)
+    quarters = anomaly_map.reshape(2, rows // 2, 2, columns // 2).mean(axis=(1, 3)) / gates["felt"].pixel_threshold
+    np.testing.assert_allclose(found.map_scores, quarters.reshape(-1), rtol=1e-5)
+    assert found.map_scores.argmax() == 1  # the spot is in the upper right quarter
+
+
+def test_repeated_views_are_encoded_once(encode, model, query, crop, monkeypatch) -> None:
+    encoded: list[int] = []
+    plain = type(model).encode_views
+
+    def counting(self: EmbeddedVLM, views: list[np.ndarray]) -> object:
+        encoded.append(len(views))
+        return plain(self, views)
+
+    monkeypatch.setattr(type(model), "encode_views", counting)
+    reader = encode({"felt, test": [query, crop, query, dataclasses.replace(query, kind="reference"), crop]})
+    assert sum(encoded) == 2
+    assert np.array_equal(reader(query).final, reader(dataclasses.replace(query, kind="reference")).final)
+
+
+def test_second_call_runs_no_tower_and_says_so(encode, model, query, crop, progress, monkeypatch) -> None:
+    first = encode({"felt, test": [query], "felt, training": [crop]})
+    monkeypatch.setattr(type(model), "encode_views", None)
+    second = encode({"felt, test": [query], "felt, training": [crop]})
+    assert [note.split(":")[0] for note in progress.notes] == ["features of felt, test", "features of felt, training"]
+    for view in (query, crop):
+        assert np.array_equal(first(view).final, second(view).final)
+        assert np.array_equal(first(view).map_scores, second(view).map_scores)
+        assert first.seconds(view) == second.seconds(view) > 0
+
+
+def test_another_view_in_one_set_leaves_the_other_sets_alone(encode, query, crop, outlined, progress) -> None:
+    encode({"felt, test": [query], "felt, training": [crop]})
+    encode({"felt, test": [query, outlined], "felt, training": [crop]})
+    assert [note.split(":")[0] for note in progress.notes] == ["features of felt, training"]
+
+
+def test_contour_is_drawn_before_the_cut_and_changes_the_features(encode, query, outlined) -> None:
+    plain = read_rgb(query.image_path)
+    drawn = render_view(outlined, contour_width_px=2)
+    assert np.array_equal(render_view(query, contour_width_px=2), plain)
+    assert drawn.shape == plain.shape
+    assert np.array_equal(drawn[12, 60:78], np.tile([255, 0, 0], (18, 1)))
+    assert np.array_equal(drawn[50:, :40], plain[50:, :40])
+    assert view_key(query) != view_key(outlined)
+    reader = encode({"felt, test": [query, outlined]})
+    assert not np.array_equal(reader(query).final, reader(outlined).final)
+    assert np.array_equal(reader(query).map_scores, reader(outlined).map_scores)
+
+
+def test_wider_contour_is_another_artefact(encode, outlined, store) -> None:
+    narrow = encode({"felt, test": [outlined]}, contour_width_px=1)
+    wide = encode({"felt, test": [outlined]}, contour_width_px=4)
+    assert len(list(store.root.glob("features/*"))) == 2
+    assert not np.array_equal(narrow(outlined).final, wide(outlined).final)
+
+
+def test_crop_is_the_part_in_the_box(crop) -> None:
+    assert np.array_equal(render_view(crop, contour_width_px=2), read_rgb(crop.image_path)[8:40, 50:86])
+
+
+def test_unknown_view_is_no_silent_zero(encode, query, crop) -> None:
+    with pytest.raises(KeyError):
+        encode({"felt, test": [query]})(crop)
+
+
+def test_evidence_of_one_view_does_not_depend_on_its_neighbours(model, query, crop, outlined) -> None:
+    pictures = [render_view(view, contour_width_px=2) for view in (query, crop, outlined)]
+    together, alone = model.encode_views(pictures), model.encode_views(pictures[1:2])
+    torch.testing.assert_close(together.final[1:2], alone.final, rtol=1e-3, atol=1e-3)

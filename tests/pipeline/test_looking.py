@@ -1,0 +1,127 @@
+"""Who goes on to the language model under each policy, and where it looks."""
+
+import dataclasses
+import json
+from collections.abc import Callable
+
+import pytest
+
+from velm_train.core.errors import GateError
+from velm_train.gating.gate import CalibratedGate
+from velm_train.pipeline.looking import GatedImage, calibrate_gates, look, require_training_images
+
+SPOT_XYXY = (60, 12, 78, 30)
+DEFECT, NORMAL = "test/spot/001.png", "test/good/000.png"
+
+Look = Callable[..., GatedImage]
+
+
+@pytest.fixture
+def look_at(parts, detections, gates, region_settings) -> Look:
+    def run(name: str, *, policy: str, with_mask: bool = True) -> GatedImage:
+        record = parts.one("felt", name)
+        if not with_mask:
+            record = dataclasses.replace(record, gt_mask_path=None)
+        return look(
+            record,
+            detections["felt"].detections[record.image_id],
+            gates["felt"],
+            role="test",
+            group="seen",
+            policy=policy,
+            settings=region_settings,
+        )
+
+    return run
+
+
+def overlap(box: tuple[int, ...], other: tuple[int, ...]) -> float:
+    """Returns intersection over union."""
+    width = min(box[2], other[2]) - max(box[0], other[0])
+    height = min(box[3], other[3]) - max(box[1], other[1])
+    shared = max(width, 0) * max(height, 0)
+    areas = [(one[2] - one[0]) * (one[3] - one[1]) for one in (box, other)]
+    return shared / (sum(areas) - shared)
+
+
+def test_detector_decides_by_the_score_and_gives_the_regions(look_at) -> None:
+    defect, normal = look_at(DEFECT, policy="detector"), look_at(NORMAL, policy="detector")
+    assert (defect.decision.pred_label, normal.decision.pred_label) == (True, False)
+    assert {region.source for region in defect.regions} == {"detector"}
+    assert overlap(defect.regions[0].box_xyxy, SPOT_XYXY) > 0.3
+    assert normal.regions == ()
+
+
+def test_detector_never_sees_the_mask(look_at) -> None:
+    with_mask, without = (look_at(DEFECT, policy="detector", with_mask=known) for known in (True, False))
+    assert [region.box_xyxy for region in with_mask.regions] == [region.box_xyxy for region in without.regions]
+
+
+def test_oracle_decides_by_the_truth_and_takes_regions_from_the_mask(look_at) -> None:
+    defect, normal = look_at(DEFECT, policy="oracle"), look_at(NORMAL, policy="oracle")
+    assert (defect.decision.pred_label, normal.decision.pred_label) == (True, False)
+    (region,) = defect.regions
+    assert (region.box_xyxy, region.source) == (SPOT_XYXY, "oracle")
+    assert normal.regions == ()
+
+
+def test_oracle_asks_the_detector_where_a_defect_has_no_mask(look_at) -> None:
+    outlined_by_nobody = look_at(DEFECT, policy="oracle", with_mask=False)
+    by_detector = look_at(DEFECT, policy="detector")
+    assert outlined_by_nobody.decision.pred_label
+    assert [r.box_xyxy for r in outlined_by_nobody.regions] == [r.box_xyxy for r in by_detector.regions]
+    assert {region.source for region in outlined_by_nobody.regions} == {"detector"}
+
+
+def test_gate_that_is_off_lets_everything_through_with_the_detectors_regions(look_at) -> None:
+    defect, normal = look_at(DEFECT, policy="off"), look_at(NORMAL, policy="off")
+    assert (defect.decision.pred_label, normal.decision.pred_label) == (True, True)
+    assert len(normal.regions) >= 1
+    assert "oracle" not in {region.source for region in (*defect.regions, *normal.regions)}
+
+
+@pytest.mark.parametrize("name", [DEFECT, NORMAL])
+def test_every_decision_names_its_policy_and_keeps_the_p_value(look_at, name) -> None:
+    decisions = {policy: look_at(name, policy=policy).decision for policy in ("detector", "oracle", "off")}
+    assert {policy: decision.policy for policy, decision in decisions.items()} == {name: name for name in decisions}
+    assert len({(decision.p_value, decision.image_threshold) for decision in decisions.values()}) == 1
+
+
+def test_gates_are_kept_as_one_artefact_for_each_alpha(detections, store, progress) -> None:
+    def calibrate(alpha: float) -> dict[str, CalibratedGate]:
+        return calibrate_gates(
+            store=store, detections=detections, alpha=alpha, pixel_alpha=0.01, allow_transductive=False
+        )
+
+    gates = calibrate(0.2)
+    (folder,) = store.root.glob("gates/*")
+    kept = json.loads((folder / "gates.json").read_text())
+    assert {name: CalibratedGate.from_json(row) for name, row in kept.items()} == gates
+    assert calibrate(0.2) == gates
+    assert len(list(store.root.glob("gates/*"))) == 1
+    looser = calibrate(0.5)
+    assert len(list(store.root.glob("gates/*"))) == 2
+    assert looser["felt"].image_threshold < gates["felt"].image_threshold
+    assert looser["felt"].pixel_threshold == gates["felt"].pixel_threshold
+
+
+def test_alpha_below_what_the_normals_allow_is_refused_with_number_and_floor(detections, store) -> None:
+    with pytest.raises(GateError, match=r"4 .*0\.2") as caught:
+        calibrate_gates(store=store, detections=detections, alpha=0.1, pixel_alpha=0.01, allow_transductive=False)
+    assert "\n" not in str(caught.value)
+
+
+def stopped(image: GatedImage) -> GatedImage:
+    decision = dataclasses.replace(image.decision, pred_label=False)
+    return dataclasses.replace(image, decision=decision, regions=())
+
+
+def test_training_on_nothing_is_refused_with_the_remedy(look_at) -> None:
+    defect, alarm = look_at(DEFECT, policy="detector"), look_at(NORMAL, policy="off")
+    require_training_images([stopped(defect), defect])
+    remedy = (
+        r"^no sample is left after gating: the detector flagged none of 1 labelled defects; "
+        r"raise gate\.training_alpha, choose another detector, or set gate\.policy=oracle$"
+    )
+    with pytest.raises(GateError, match=remedy):
+        require_training_images([stopped(defect), alarm])
