@@ -170,7 +170,7 @@ def test_category_without_normal_training_images_is_refused_with_the_remedy(part
 def test_unreadable_picture_is_named(own_parts, detect) -> None:
     broken: Path = own_parts.one("felt", "test/spot/001.png").image_path
     broken.write_bytes(broken.read_bytes()[:200])
-    with pytest.raises(DataError, match="001.png"):
+    with pytest.raises(DataError, match=r"001\.png"):
         detect(own_parts)
 
 
@@ -180,6 +180,7 @@ def test_progress_counts_every_image_once(parts, store, new_detector) -> None:
 
         @contextmanager
         def stage(self, title: str, *, total: int) -> Iterator[Callable[[int], None]]:
+            del title
             self.total += total
 
             def advance(units: int) -> None:

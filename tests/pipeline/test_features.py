@@ -130,7 +130,11 @@ def test_repeated_views_are_encoded_once(encode, model, query, crop, monkeypatch
 
 def test_second_call_runs_no_tower_and_says_so(encode, model, query, crop, progress, monkeypatch) -> None:
     first = encode({"felt, test": [query], "felt, training": [crop]})
-    monkeypatch.setattr(type(model), "encode_views", None)
+
+    def refuse(self: EmbeddedVLM, views: list[np.ndarray]) -> object:
+        raise AssertionError("a tower ran again")
+
+    monkeypatch.setattr(type(model), "encode_views", refuse)
     second = encode({"felt, test": [query], "felt, training": [crop]})
     assert [note.split(":")[0] for note in progress.notes] == ["features of felt, test", "features of felt, training"]
     for view in (query, crop):

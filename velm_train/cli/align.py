@@ -21,7 +21,7 @@ from velm_train.training.datamodule import SampleDataModule
 from velm_train.training.fit import AlignmentParts, FitSummary, RunOutput, fit_alignment
 from velm_train.training.loggers import Logger
 from velm_train.training.losses import balanced_pos_weight
-from velm_train.training.sources import alignment_facts, alignment_items, collate_alignment
+from velm_train.training.sources import AlignmentItem, alignment_facts, alignment_items, collate_alignment
 
 ALIGNMENT_VERSION = 1
 CHECKPOINT_NAME = "last.ckpt"
@@ -52,13 +52,12 @@ def align(
     if config.alignment.max_steps == 0:
         return "none"
     vocabulary = _vocabulary(prepared, model=model, renderer=renderer)
-    settings = config.alignment
     key = StageKey(
         stage="alignment",
         version=ALIGNMENT_VERSION,
         inputs={"material": material.identity, "model": model.identity, "words": list(vocabulary.words)},
         settings={
-            "alignment": asdict(settings),
+            "alignment": asdict(config.alignment),
             "optimisation": alignment_optimisation(config),
             "look_twice": asdict(config.look_twice),
             "seed": config.seed,
@@ -72,34 +71,46 @@ def align(
             vocabulary=vocabulary,
             view_anomalous=view_anomalous_by_answer,
         )
-        labels = [item.anomalous for item in items]
-        rows, columns = model.token_grid_hw
-        summary = fit_alignment(
-            AlignmentParts(projector=model.projector, look_twice=model.look_twice, vocabulary=vocabulary),
-            SampleDataModule(
-                alignment_facts(items, num_tokens=rows * columns),
-                collate=lambda indices: collate_alignment([items[i] for i in indices], features=features),
-                batch_size=settings.batch_size,
-                balance="type",
-                seed=config.seed,
-            ),
-            weights=AlignmentLoss(
-                temperature=settings.temperature,
-                second_look_weight=settings.second_look_weight,
-                bce_weight=settings.bce_weight,
-                pos_weight=balanced_pos_weight(labels.count(0.0), labels.count(1.0)),
-            ),
-            optimisation=alignment_optimisation(config),
-            engine=make_engine(config),
-            output=run_output(shop, folder, title="align tokens with words", loggers=()),
-        )
-        note_continued(shop, "alignment", summary)
+        _fit(shop, items, model=model, vocabulary=vocabulary, features=features, folder=folder)
         save_file(_alignable(model), folder / _ALIGNED_NAME)
         (folder / CHECKPOINT_NAME).unlink(missing_ok=True)  # the finished weights replace it
 
     folder = shop.store.get_or_build(key, build, title="alignment")
     _load_alignable(model, load_file(folder / _ALIGNED_NAME))
     return key.key
+
+
+def _fit(
+    shop: Workshop,
+    items: Sequence[AlignmentItem],
+    *,
+    model: EmbeddedVLM,
+    vocabulary: Vocabulary,
+    features: FeatureReader,
+    folder: Path,
+) -> None:
+    config = shop.config
+    labels = [item.anomalous for item in items]
+    rows, columns = model.token_grid_hw
+    fit_alignment(
+        AlignmentParts(projector=model.projector, look_twice=model.look_twice, vocabulary=vocabulary),
+        SampleDataModule(
+            alignment_facts(items, num_tokens=rows * columns),
+            collate=lambda indices: collate_alignment([items[i] for i in indices], features=features),
+            batch_size=config.alignment.batch_size,
+            balance="type",
+            seed=config.seed,
+        ),
+        weights=AlignmentLoss(
+            temperature=config.alignment.temperature,
+            second_look_weight=config.alignment.second_look_weight,
+            bce_weight=config.alignment.bce_weight,
+            pos_weight=balanced_pos_weight(labels.count(0.0), labels.count(1.0)),
+        ),
+        optimisation=alignment_optimisation(config),
+        engine=make_engine(config),
+        output=run_output(shop, folder, title="align tokens with words", loggers=()),
+    )
 
 
 def _parts(model: EmbeddedVLM) -> dict[str, torch.nn.Module]:

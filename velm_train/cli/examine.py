@@ -13,6 +13,7 @@ from velm_train.cli.instruct import Material, collator
 from velm_train.cli.prepare import Looked, Prepared
 from velm_train.cli.teach import Taught
 from velm_train.cli.workshop import Workshop
+from velm_train.collation.collate import ViewFeatures
 from velm_train.collation.render import PromptRenderer
 from velm_train.core.artifacts import StageKey
 from velm_train.core.hashing import sha256_json
@@ -170,7 +171,7 @@ def _asked_image(
 
 
 def _scorer(
-    shop: Workshop, model: EmbeddedVLM, *, renderer: PromptRenderer, features: Callable[..., object]
+    shop: Workshop, model: EmbeddedVLM, *, renderer: PromptRenderer, features: Callable[[View], ViewFeatures]
 ) -> OptionScorer:
     return OptionScorer(
         model=model,

@@ -12,13 +12,14 @@ from velm_train.cli.build_model import (
 )
 from velm_train.cli.prepare import Looked, Prepared
 from velm_train.cli.workshop import Workshop
-from velm_train.collation.collate import collate, view_anomalous_by_answer
+from velm_train.collation.collate import ViewFeatures, collate, view_anomalous_by_answer
 from velm_train.collation.render import EncodedSample, PromptRenderer
 from velm_train.core.artifacts import StageKey
 from velm_train.core.batch import Batch
 from velm_train.core.errors import GateError
 from velm_train.core.hashing import sha256_json
-from velm_train.core.records import GatePolicy, InstructionSample
+from velm_train.core.records import GatePolicy, InstructionSample, View
+from velm_train.instructions.finding import Finding
 from velm_train.instructions.store import sample_to_json, write_samples
 from velm_train.models.embedded.embedded import EmbeddedVLM
 from velm_train.pipeline.features import FeatureReader, MapSource, build_features
@@ -53,7 +54,7 @@ def instruct(shop: Workshop, prepared: Prepared, looked: Looked) -> Material:
     """
     config = shop.config
     with shop.stage("build instructions"):
-        findings = [finding for image in looked.training for finding in _findings(shop, looked, image, labelled=True)]
+        findings = [finding for image in looked.training for finding in _findings(shop, looked, image)]
         built = training_samples(
             findings,
             taxonomy=prepared.taxonomy,
@@ -63,7 +64,7 @@ def instruct(shop: Workshop, prepared: Prepared, looked: Looked) -> Material:
             seed=config.seed,
         )
         questions = questions_by_image(
-            [finding for image in looked.test for finding in _findings(shop, looked, image, labelled=True)],
+            [finding for image in looked.test for finding in _findings(shop, looked, image)],
             taxonomy=prepared.taxonomy,
             views=question_views(config),
             num_option_orders=config.evaluation.option_orders,
@@ -73,7 +74,7 @@ def instruct(shop: Workshop, prepared: Prepared, looked: Looked) -> Material:
     if not built.kept:
         raise GateError("no training sample is left after gating; raise gate.training_alpha or protocol.k_shot")
     maps = {name: [gate.detector_hash, gate.pixel_threshold] for name, gate in looked.gates.items()}
-    identity = sha256_json({"samples": [sample_to_json(sample) for sample in built.kept], "maps": maps})
+    identity = sha256_json({"samples": [_content(sample) for sample in built.kept], "maps": maps})
     key = StageKey(stage="instructions", version=INSTRUCTIONS_VERSION, inputs={"samples": identity}, settings={})
     shop.store.get_or_build(
         key, lambda folder: write_samples(built.kept, folder / "instructions.jsonl"), title="instructions"
@@ -87,20 +88,22 @@ def instruct(shop: Workshop, prepared: Prepared, looked: Looked) -> Material:
     )
 
 
-def _findings(shop: Workshop, looked: Looked, image: GatedImage, *, labelled: bool) -> list[Any]:
-    config = shop.config
-    return list(
-        findings_of(
-            image,
-            references=looked.references,
-            crops=CropSettings(
-                margin_fraction=config.regions.crop_margin_fraction, min_size_px=config.regions.crop_min_px
-            ),
-            gate_policy=cast("GatePolicy", config.gate.policy),
-            seed=config.seed,
-            labelled=labelled,
-        )
+def _findings(shop: Workshop, looked: Looked, image: GatedImage) -> list[Finding]:
+    regions = shop.config.regions
+    return findings_of(
+        image,
+        references=looked.references,
+        crops=CropSettings(margin_fraction=regions.crop_margin_fraction, min_size_px=regions.crop_min_px),
+        gate_policy=cast("GatePolicy", shop.config.gate.policy),
+        seed=shop.config.seed,
+        labelled=True,
     )
+
+
+def _content(sample: InstructionSample) -> dict[str, Any]:
+    """Returns a sample without the places of its files, which are no part of what is learned."""
+    row = sample_to_json(sample)
+    return row | {"views": [{name: view[name] for name in view if name != "image_path"} for view in row["views"]]}
 
 
 def encode(shop: Workshop, looked: Looked, material: Material, *, model: EmbeddedVLM) -> FeatureReader:
@@ -111,7 +114,7 @@ def encode(shop: Workshop, looked: Looked, material: Material, *, model: Embedde
         for image_id, detection in found.detections.items()
     }
     test = [sample for regions in material.questions.values() for orders in regions for sample in orders]
-    views: dict[str, list[Any]] = {}
+    views: dict[str, list[View]] = {}
     for purpose, samples in (("training", material.samples), ("test", tuple(test))):
         for sample in samples:
             views.setdefault(f"{sample.category}, {purpose}", []).extend(views_in([sample]))
@@ -128,7 +131,7 @@ def encode(shop: Workshop, looked: Looked, material: Material, *, model: Embedde
 
 
 def collator(
-    shop: Workshop, *, renderer: PromptRenderer, features: Callable[[Any], Any]
+    shop: Workshop, *, renderer: PromptRenderer, features: Callable[[View], ViewFeatures]
 ) -> Callable[[Sequence[EncodedSample]], Batch]:
     """Returns what turns encoded samples into a batch, with the evidence that `features` gives."""
     pad_token_id = renderer.tokenizer.pad_token_id

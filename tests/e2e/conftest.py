@@ -1,0 +1,167 @@
+"""The whole road in its smallest form, run once for all tests, and the tools to run it again."""
+
+import contextlib
+import io
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+import torch
+
+from velm_train.cli.compose import load_config, set_offline_environment
+from velm_train.cli.tasks import run_task
+from velm_train.config import Config
+from velm_train.core.records import Prediction
+from velm_train.reporting.predictions import read_predictions
+from velm_train.reporting.results import Results, read_results
+
+ROOT = Path(__file__).parents[2]
+FAST = ("debug=fast", "threads=1")
+LONGEST_SECONDS = 600
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Run:
+    """One finished run.
+
+    Attributes:
+        folder: what it left.
+        shown: what it printed, in one line, because tables and paths are folded.
+    """
+
+    config: Config
+    folder: Path
+    artifacts: Path
+    shown: str
+
+    @property
+    def predictions(self) -> list[Prediction]:
+        return read_predictions(self.folder / "predictions.jsonl")
+
+    @property
+    def results(self) -> Results:
+        return read_results(self.folder / "results.json")
+
+
+def run_in_process(words: Sequence[str], *, artifacts: Path, folder: Path) -> Run:
+    """Runs a task in this process as the command line would, without Hydra's logging."""
+    folder.mkdir(parents=True)
+    config = load_config([*words, f"paths.artifacts={artifacts}", f"paths.outputs={folder.parent}"])
+    threads = torch.get_num_threads()
+    shown = io.StringIO()
+    try:
+        with contextlib.redirect_stdout(shown):
+            run_task(config, run_folder=folder)
+    finally:
+        torch.set_num_threads(threads)
+    return Run(config=config, folder=folder, artifacts=artifacts, shown=" ".join(shown.getvalue().split()))
+
+
+def finished_artifacts(artifacts: Path) -> set[str]:
+    """Returns stage/key of every finished artefact."""
+    return {path.parent.relative_to(artifacts).as_posix() for path in artifacts.glob("*/*/artifact.json")}
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _offline() -> Iterator[None]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("HF_HUB_OFFLINE", "1")
+        patch.setenv("WANDB_SILENT", "true")
+        patch.setenv("CUDA_VISIBLE_DEVICES", "")
+        set_offline_environment()
+        yield
+
+
+@pytest.fixture(scope="session")
+def artifacts(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The artefact folder that the runs of all tests share."""
+    return tmp_path_factory.mktemp("artifacts")
+
+
+@pytest.fixture(scope="session")
+def road(artifacts: Path, tmp_path_factory: pytest.TempPathFactory) -> Run:
+    """The first run: everything is made."""
+    return run_in_process(FAST, artifacts=artifacts, folder=tmp_path_factory.mktemp("first") / "run")
+
+
+@pytest.fixture
+def run_again(road: Run, artifacts: Path, tmp_path: Path) -> Callable[..., Run]:
+    """Returns a function that runs with further settings on the artefacts of the first run."""
+
+    def run(*words: str) -> Run:
+        folder = tmp_path / f"run{len(list(tmp_path.iterdir()))}"
+        return run_in_process([*FAST, *words], artifacts=artifacts, folder=folder)
+
+    return run
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Ended:
+    """A command that has ended.
+
+    Attributes:
+        status: exit status; negative for the signal that killed it.
+        lines: what it printed on stderr, without empty lines.
+    """
+
+    status: int
+    shown: str
+    lines: tuple[str, ...]
+
+
+class Command:
+    """`python -m velm_train` as a process of its own, in a session of its own, as in a terminal."""
+
+    def __init__(self, words: Sequence[str], *, scratch: Path) -> None:
+        self._streams = [(scratch / f"{name}.txt").open("w+") for name in ("stdout", "stderr")]
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "velm_train", *words],
+            cwd=ROOT,
+            stdout=self._streams[0],
+            stderr=self._streams[1],
+            start_new_session=True,
+            env={**os.environ, "OMP_NUM_THREADS": "1"},
+        )
+
+    def signal_when(self, number: int, *, condition: Callable[[], bool]) -> None:
+        """Sends a signal to the whole session, as a terminal does, as soon as the condition holds."""
+        started = time.monotonic()
+        while not condition():
+            assert self.process.poll() is None, f"ended too early: {self.end()}"
+            assert time.monotonic() - started < LONGEST_SECONDS
+            time.sleep(0.002)
+        os.killpg(self.process.pid, number)
+
+    def end(self) -> Ended:
+        """Waits for the end."""
+        status = self.process.wait(timeout=LONGEST_SECONDS)
+        texts = []
+        for stream in self._streams:
+            stream.seek(0)
+            texts.append(stream.read())
+            stream.close()
+        lines = tuple(line for line in texts[1].splitlines() if line.strip())
+        return Ended(status=status, shown=" ".join(texts[0].split()), lines=lines)
+
+
+@pytest.fixture
+def command(tmp_path: Path) -> Iterator[Callable[..., Command]]:
+    """Starts commands; what still runs at the end of the test is stopped."""
+    started: list[Command] = []
+
+    def start(*words: str) -> Command:
+        scratch = tmp_path / f"command{len(started)}"
+        scratch.mkdir()
+        started.append(Command(words, scratch=scratch))
+        return started[-1]
+
+    yield start
+    for one in started:
+        if one.process.poll() is None:
+            os.killpg(one.process.pid, 9)
+            one.process.wait()

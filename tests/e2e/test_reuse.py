@@ -1,0 +1,88 @@
+"""A second run computes nothing that is known, and says so."""
+
+import dataclasses
+from collections import Counter
+from pathlib import Path
+
+STAGES = {
+    "textures": 1,
+    "detectors": 3,
+    "detections": 3,
+    "gates": 2,
+    "instructions": 1,
+    "features": 5,
+    "alignment": 1,
+    "adapters": 1,
+    "predictions": 4,
+}
+"""Artefacts of one run: three categories, two values of alpha, four rows that ask a language model."""
+
+
+def finished(artifacts: Path) -> set[str]:
+    return {path.parent.relative_to(artifacts).as_posix() for path in artifacts.glob("*/*/artifact.json")}
+
+
+def by_stage(artifacts: set[str]) -> dict[str, int]:
+    return dict(Counter(name.split("/")[0] for name in artifacts))
+
+
+def test_first_run_makes_every_stage(road) -> None:
+    assert "reused" not in road.shown
+
+
+def test_second_run_reuses_every_stage_and_says_so(road, run_again) -> None:
+    before = finished(road.artifacts)
+    second = run_again()
+    assert finished(road.artifacts) == before
+    said = {word for word in second.shown.split() if word in before}
+    assert by_stage(said) == STAGES
+    assert second.shown.count(": reused ") == sum(STAGES.values())
+    assert second.predictions == road.predictions
+    assert second.results.scoreboard == road.results.scoreboard
+    assert (second.folder / "report.html").is_file()
+    for path in sorted((road.folder / "adapter").iterdir()):
+        assert (second.folder / "adapter" / path.name).read_bytes() == path.read_bytes()
+
+
+def test_other_rank_trains_the_adapter_again_and_nothing_before_it(road, run_again) -> None:
+    before = finished(road.artifacts)
+    second = run_again("task=train", "lora.r=4", "trainer.max_steps=1")
+    (new,) = finished(road.artifacts) - before
+    assert new.startswith("adapters/")
+    for stage in ("textures", "detectors", "detections", "gates", "instructions", "features", "alignment"):
+        assert f"reused {stage}/" in second.shown, stage
+
+
+def test_folder_of_the_assets_and_outputs_is_no_part_of_what_is_known(road, run_again) -> None:
+    second = run_again("task=instruct", "name=other")
+    assert second.shown.count(": reused ") == sum(STAGES[name] for name in ("textures", "detectors", "detections"))+ STAGES["gates"] + 1
+
+
+def test_other_seed_of_the_run_keeps_the_pictures(road, run_again) -> None:
+    second = run_again("task=detect", "seed=1")
+    assert "reused textures/" in second.shown
+    assert "reused detectors/" not in second.shown
+
+
+def test_oracle_marks_every_row_and_look_twice_can_be_off(run_again) -> None:
+    marked = run_again(
+        "gate.policy=oracle",
+        "look_twice=off",
+        "alignment.max_steps=0",
+        "trainer.max_steps=1",
+        "evaluation.baselines=[look_twice_off]",
+        "logger=none",
+    )
+    assert {row.gate_policy for row in marked.predictions} == {"oracle"}
+    assert all(row.pred_label == (row.gt_defect_type != "good") for row in marked.predictions)
+    assert "Gate policy is 'oracle'" in marked.shown
+    assert "Gate policy is &#39;oracle&#39;" in (marked.folder / "report.html").read_text()
+    assert not (marked.folder / "adapter" / "look_twice.safetensors").exists()
+    assert not (marked.folder / "wandb").exists()
+    assert [row.name for row in marked.results.scoreboard.rows][:2] == ["velm_train", "perfect gate + majority type"]
+
+
+def test_predictions_are_equal_but_for_the_clock(road) -> None:
+    """The comparison that other tests use leaves nothing but seconds out."""
+    row = road.predictions[0]
+    assert dataclasses.replace(row, seconds={}) != dataclasses.replace(row, seconds={}, anomaly_score=0.0)
