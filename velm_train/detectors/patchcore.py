@@ -24,11 +24,11 @@ from velm_train.backbones.protocol import Backbone
 from velm_train.core.errors import ArtifactError, DataError, GateError
 from velm_train.core.hashing import sha256_json
 from velm_train.core.records import SizeHW
-from velm_train.core.shapes import AnomalyMap
 from velm_train.detectors.coreset import greedy_coreset, projection_matrix
 from velm_train.detectors.neighbours import nearest, neighbourhood_weight
 from velm_train.detectors.patch_features import PatchExtractor
 from velm_train.detectors.protocol import RawDetection, RGBImages
+from velm_train.detectors.scores import score_statistics, standardised, top_mean
 from velm_train.detectors.settings import PatchCoreSettings
 from velm_train.detectors.state import array_to_text, hash_arrays, text_to_array
 
@@ -138,7 +138,7 @@ class PatchCore:
         bank = features.flatten(0, 1)[rows]  # (M, C)
         owners = rows // features.shape[1]
         raw = self._leave_one_out(features, bank=bank, owners=owners, mean_norms=mean_norms, grid_hw=grid_hw)
-        statistics = np.array([_statistics(detection) for detection in raw]).reshape(-1, 2)
+        statistics = np.array([score_statistics(detection) for detection in raw]).reshape(-1, 2)
         loo = [
             self._standardised(detection, np.delete(statistics, index, axis=0)) for index, detection in enumerate(raw)
         ]
@@ -260,7 +260,7 @@ class PatchCore:
         anomaly_map = distances.reshape(grid_hw).cpu().numpy()
         if self._settings.smoothing_sigma > 0:
             anomaly_map = gaussian_filter(anomaly_map, self._settings.smoothing_sigma, mode="nearest")
-        score = _top_mean(anomaly_map, self._settings.score_top_fraction)
+        score = top_mean(anomaly_map, self._settings.score_top_fraction)
         if self._settings.reweight:
             worst = int(distances.argmax())
             score *= neighbourhood_weight(
@@ -269,35 +269,4 @@ class PatchCore:
         return RawDetection(anomaly_score=score, anomaly_map=anomaly_map)
 
     def _standardised(self, detection: RawDetection, yardstick: Float[np.ndarray, "images 2"]) -> RawDetection:
-        """Returns the detection with the larger of its two statistics in standard deviations, if that is asked for.
-
-        A left-out image is measured against the other left-out images, so that its score is out-of-sample here too.
-
-        Args:
-            detection: scored by the top of its map.
-            yardstick: statistics of fitted images, each when left out.
-
-        Raises:
-            GateError: if fewer than two images say what is usual.
-        """
-        if not self._settings.score_diffuse:
-            return detection
-        if len(yardstick) < 2:
-            raise GateError(
-                "detector.score_diffuse measures scores against at least 2 other good images; "
-                "fit more images or set detector.score_diffuse=false"
-            )
-        spread = np.maximum(yardstick.std(axis=0), np.finfo(np.float32).eps)
-        score = ((np.array(_statistics(detection)) - yardstick.mean(axis=0)) / spread).max()
-        return RawDetection(anomaly_score=float(score), anomaly_map=detection.anomaly_map)
-
-
-def _statistics(detection: RawDetection) -> tuple[float, float]:
-    """Returns the score read off the top of the map and the map's mean."""
-    return detection.anomaly_score, float(detection.anomaly_map.mean(dtype=np.float64))
-
-
-def _top_mean(anomaly_map: AnomalyMap, top_fraction: float) -> float:
-    """Returns the mean of the largest values: a share of the cells, at least one cell."""
-    num_cells = max(1, math.ceil(top_fraction * anomaly_map.size))
-    return float(np.partition(anomaly_map.ravel(), -num_cells)[-num_cells:].mean(dtype=np.float64))
+        return standardised(detection, yardstick=yardstick) if self._settings.score_diffuse else detection

@@ -1,0 +1,42 @@
+"""Anomaly maps in, image-level scores out: the top of a map, its mean, and both against what is usual."""
+
+import math
+
+import numpy as np
+from jaxtyping import Float
+
+from velm_train.core.errors import GateError
+from velm_train.core.shapes import AnomalyMap
+from velm_train.detectors.protocol import RawDetection
+
+
+def top_mean(anomaly_map: AnomalyMap, top_fraction: float) -> float:
+    """Returns the mean of the largest values: a share of the cells, at least one cell."""
+    num_cells = max(1, math.ceil(top_fraction * anomaly_map.size))
+    return float(np.partition(anomaly_map.ravel(), -num_cells)[-num_cells:].mean(dtype=np.float64))
+
+
+def score_statistics(detection: RawDetection) -> tuple[float, float]:
+    """Returns the score read off the top of the map and the map's mean."""
+    return detection.anomaly_score, float(detection.anomaly_map.mean(dtype=np.float64))
+
+
+def standardised(detection: RawDetection, *, yardstick: Float[np.ndarray, "images 2"]) -> RawDetection:
+    """Returns the detection with the larger of its two statistics in standard deviations from what is usual.
+
+    Args:
+        detection: scored by the top of its map.
+        yardstick: statistics of good images, each when left out. A left-out image is measured against the others, so
+            that its score is out-of-sample here too.
+
+    Raises:
+        GateError: if fewer than two images say what is usual.
+    """
+    if len(yardstick) < 2:
+        raise GateError(
+            "detector.score_diffuse measures scores against at least 2 other good images; "
+            "fit more images or set detector.score_diffuse=false"
+        )
+    spread = np.maximum(yardstick.std(axis=0), np.finfo(np.float32).eps)
+    score = ((np.array(score_statistics(detection)) - yardstick.mean(axis=0)) / spread).max()
+    return RawDetection(anomaly_score=float(score), anomaly_map=detection.anomaly_map)
