@@ -1,6 +1,7 @@
 """The whole road in its smallest form, run once for all tests, and the tools to run it again."""
 
 import contextlib
+import dataclasses
 import io
 import os
 import subprocess
@@ -15,12 +16,20 @@ import torch
 
 from velm_train.cli.compose import load_config, set_offline_environment
 from velm_train.cli.tasks import run_task
-from velm_train.config import Config
+from velm_train.config import Config, data, learning, naming, root, seeing
 from velm_train.core.records import Prediction
 from velm_train.reporting.predictions import read_predictions
 from velm_train.reporting.results import Results, read_results
 
 ROOT = Path(__file__).parents[2]
+GROUPS = tuple(
+    kind
+    for module in (data, learning, naming, root, seeing)
+    for kind in vars(module).values()
+    if dataclasses.is_dataclass(kind) and kind.__module__ == module.__name__
+)
+"""Every dataclass of the configuration."""
+
 FAST = ("debug=fast", "threads=1")
 LONGEST_SECONDS = 600
 
@@ -32,12 +41,14 @@ class Run:
     Attributes:
         folder: what it left.
         shown: what it printed, in one line, because tables and paths are folded.
+        read: dotted keys of the settings that were read.
     """
 
     config: Config
     folder: Path
     artifacts: Path
     shown: str
+    read: frozenset[str]
 
     @property
     def predictions(self) -> list[Prediction]:
@@ -48,6 +59,38 @@ class Run:
         return read_results(self.folder / "results.json")
 
 
+@contextlib.contextmanager
+def watch_settings() -> Iterator[set[str]]:
+    """Collects the dotted key of every setting that the project's code reads while the context is open.
+
+    What dumps whole groups (dataclasses, OmegaConf), checks the settings, or only names them in a hash, reads nothing.
+    """
+    read: set[str] = set()
+    places: dict[int, tuple[object, str]] = {}  # the object is kept, so that its id stays its own
+
+    def watched(self: object, name: str) -> object:
+        value = object.__getattribute__(self, name)
+        if name.startswith("__"):
+            return value
+        prefix = "" if isinstance(self, Config) else places[id(self)][1] if id(self) in places else "?."
+        inner = value if isinstance(value, dict) else {name: value}
+        for key, child in inner.items():
+            if type(child) in GROUPS:
+                path = f"{prefix}{name}.{key}." if isinstance(value, dict) else f"{prefix}{name}."
+                places[id(child)] = (child, path)
+        frame = sys._getframe(1)
+        module = str(frame.f_globals["__name__"])
+        named_only = any(word in frame.f_code.co_qualname for word in ("training_settings", "config_hash"))
+        if module.startswith("velm_train.") and not module.startswith("velm_train.config") and not named_only:
+            read.add(f"{prefix}{name}")
+        return value
+
+    with pytest.MonkeyPatch.context() as patch:
+        for group in GROUPS:
+            patch.setattr(group, "__getattribute__", watched)
+        yield read
+
+
 def run_in_process(words: Sequence[str], *, artifacts: Path, folder: Path) -> Run:
     """Runs a task in this process as the command line would, without Hydra's logging."""
     folder.mkdir(parents=True)
@@ -55,11 +98,17 @@ def run_in_process(words: Sequence[str], *, artifacts: Path, folder: Path) -> Ru
     threads = torch.get_num_threads()
     shown = io.StringIO()
     try:
-        with contextlib.redirect_stdout(shown):
+        with contextlib.redirect_stdout(shown), watch_settings() as read:
             run_task(config, run_folder=folder)
     finally:
         torch.set_num_threads(threads)
-    return Run(config=config, folder=folder, artifacts=artifacts, shown=" ".join(shown.getvalue().split()))
+    return Run(
+        config=config,
+        folder=folder,
+        artifacts=artifacts,
+        shown=" ".join(shown.getvalue().split()),
+        read=frozenset(read),
+    )
 
 
 def finished_artifacts(artifacts: Path) -> set[str]:
@@ -165,3 +214,8 @@ def command(tmp_path: Path) -> Iterator[Callable[..., Command]]:
         if one.process.poll() is None:
             os.killpg(one.process.pid, 9)
             one.process.wait()
+
+
+@pytest.fixture
+def watch() -> Callable[[], contextlib.AbstractContextManager[set[str]]]:
+    return watch_settings

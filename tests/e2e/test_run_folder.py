@@ -40,7 +40,6 @@ def test_config_is_the_whole_resolved_configuration(road) -> None:
     kept = yaml.safe_load((road.folder / "config.yaml").read_text())
     assert kept["alignment"]["max_steps"] == 6
     assert kept["paths"]["artifacts"] == str(road.artifacts)
-    assert set(kept) == set(yaml.safe_load(yaml.safe_dump(kept)))
     assert set(kept) == set(type(road.config).__slots__)
 
 
@@ -136,7 +135,7 @@ def test_report_needs_no_other_file(road) -> None:
     assert re.findall(r"url\((?!data:)", text) == []
     assert "@import" not in text
     assert text.count("data:image/") >= 4
-    for part in ("velm_train", "majority type", "metal brushed", "Apache-2.0"):
+    for part in ("velm_train", "majority type", "metal_brushed", "Apache-2.0"):
         assert part in text, part
 
 
@@ -172,7 +171,7 @@ def test_offline_wandb_run_has_settings_steps_and_headline_figures(road) -> None
             logged.setdefault("/".join(item.nested_key) or item.key, []).append(json.loads(item.value_json))
         settings |= {item.key for item in (*record.config.update, *record.run.config.update)}
     assert len(logged["loss/total"]) == 3
-    assert HEADLINES <= set(logged)
+    assert set(logged) >= HEADLINES
     assert {"lora", "gate", "seed"} <= settings
     (results,) = [row.scores for row in road.results.scoreboard.rows if row.name == "velm_train"]
     assert logged["gate/image_auroc"] == [results.overall.detection.image_auroc.value]
@@ -181,5 +180,10 @@ def test_offline_wandb_run_has_settings_steps_and_headline_figures(road) -> None
 def test_kept_configuration_runs_again(road) -> None:
     """The settings in the run folder are those that the words gave."""
     kept = yaml.safe_load((road.folder / "config.yaml").read_text())
-    words = ["debug=fast", "threads=1", f"paths.artifacts={road.artifacts}", f"paths.outputs={kept['paths']['outputs']}"]
+    words = [
+        "debug=fast",
+        "threads=1",
+        f"paths.artifacts={road.artifacts}",
+        f"paths.outputs={kept['paths']['outputs']}",
+    ]
     assert load_config(words) == road.config

@@ -1,5 +1,6 @@
 """What every step of a task works with: the settings, the assets, the artefacts, the clock and the display."""
 
+import dataclasses
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -37,9 +38,12 @@ class Workshop:
 
     @contextmanager
     def stage(self, name: str) -> Iterator[None]:
-        """Measures one stage: wall seconds and peak memory."""
+        """Measures one stage: wall seconds, peak memory, and whether finished artefacts were all it needed."""
+        num_built, num_reused = self.store.num_built, self.store.num_reused
         with self.meter.measure(name):
             yield
+        if self.store.num_built == num_built and self.store.num_reused > num_reused:
+            self.meter.stages[-1] = dataclasses.replace(self.meter.stages[-1], reused=True)
 
 
 def open_workshop(config: Config, *, run_folder: Path | None) -> Workshop:

@@ -88,11 +88,13 @@ def write_atomic(path: Path, content: str | bytes) -> None:
 
 
 class ArtifactStore:
-    """Finds, builds and verifies stage artefacts below one root folder."""
+    """Finds, builds and verifies stage artefacts below one root folder; counts what it built and what it found."""
 
     def __init__(self, root: Path, *, progress: Progress) -> None:
         """Remembers the root; nothing is created until a stage is built."""
         self.root = root
+        self.num_built = 0
+        self.num_reused = 0
         self._progress = progress
         self._verified: set[Path] = set()
 
@@ -119,6 +121,7 @@ class ArtifactStore:
         """
         final = self.folder(stage_key)
         if final.exists():
+            self.num_reused += 1
             if final not in self._verified:
                 self.verify(final)
                 self._verified.add(final)
@@ -134,6 +137,7 @@ class ArtifactStore:
         build(partial)
         self._seal(partial, stage_key)
         partial.replace(final)
+        self.num_built += 1
         self._verified.add(final)
         return final
 

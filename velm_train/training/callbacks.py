@@ -147,7 +147,7 @@ class ThroughputMonitor(pl.Callback):
 
 
 class LossHistory(pl.Callback):
-    """Keeps one row an optimiser step, logs it, and writes all rows to history.csv.
+    """Keeps one row an optimiser step, logs every n-th and the last, and writes all rows to history.csv.
 
     The rows are part of the checkpoint, so that a resumed run's history has no gap and no step twice. Must stand
     after the `ThroughputMonitor` in the list of callbacks.
@@ -199,8 +199,10 @@ class LossHistory(pl.Callback):
         self._terms = {}
         figures = {**losses, "gradient_norm": self._gradient_norm, **self._rates, **self._throughput.latest}
         self.rows.append({"step": float(trainer.global_step), **figures})
-        for experiment in trainer.loggers:
-            experiment.log_metrics(figures, step=trainer.global_step)
+        step = trainer.global_step
+        if step % trainer.log_every_n_steps == 0 or step == trainer.max_steps:
+            for experiment in trainer.loggers:
+                experiment.log_metrics(figures, step=step)
 
     def write(self) -> None:
         """Writes all rows, replacing the file at once."""

@@ -1,0 +1,52 @@
+"""No dead knob: every setting of the shipped configuration is read by a run that it concerns."""
+
+import dataclasses
+import sys
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+import pytest
+
+from velm_train.cli.compose import load_config
+from velm_train.cli.main import main
+
+
+def leaves(group: Mapping[str, object], *, prefix: str = "") -> Iterator[str]:
+    for name, value in group.items():
+        if isinstance(value, dict):
+            yield from leaves(value, prefix=f"{prefix}{name}.")
+        else:
+            yield f"{prefix}{name}"
+
+
+@pytest.fixture
+def read_at_the_start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, watch) -> set[str]:
+    """What the entry point reads before a run: the output folder, here one that cannot be."""
+    occupied = tmp_path / "occupied"
+    occupied.write_text("a file")
+    monkeypatch.setattr(sys, "argv", ["velm_train", f"paths.outputs={occupied / 'runs'}"])
+    with watch() as read, pytest.raises(SystemExit):
+        main()
+    return read
+
+
+@pytest.fixture
+def read_by_preview(run_again) -> frozenset[str]:
+    return run_again("task=preview", "task.num_preview=1").read
+
+
+def test_every_setting_is_read(road, read_by_preview, read_at_the_start) -> None:
+    every = set(leaves(dataclasses.asdict(load_config([]))))
+    read = road.read | read_by_preview | read_at_the_start
+    assert sorted(every - read) == []
+
+
+def test_watching_tells_read_from_unread(watch) -> None:
+    config = load_config([])
+    with watch() as read:
+        dataclasses.asdict(config)
+        assert config.lora.r == 16
+    assert read == set()
+    with watch() as read:
+        exec("value = config.instructions.tasks['name_type'].weight", {"__name__": "velm_train.x", "config": config})
+    assert read == {"instructions", "instructions.tasks", "instructions.tasks.name_type.weight"}
