@@ -4,6 +4,7 @@ import contextlib
 import dataclasses
 import io
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -17,7 +18,9 @@ import torch
 from velm_train.cli.compose import load_config, set_offline_environment
 from velm_train.cli.tasks import run_task
 from velm_train.config import Config, data, learning, naming, root, seeing
+from velm_train.core.progress import SilentProgress
 from velm_train.core.records import Prediction
+from velm_train.datasets.textures import TextureCounts, make_textures
 from velm_train.reporting.predictions import read_predictions
 from velm_train.reporting.results import Results, read_results
 
@@ -29,6 +32,9 @@ GROUPS = tuple(
     if dataclasses.is_dataclass(kind) and kind.__module__ == module.__name__
 )
 """Every dataclass of the configuration."""
+
+OWN_CATEGORIES = ("metal_brushed", "wood_oak")
+OWN_TYPES = ("scratch", "hole", "stain")
 
 FAST = ("debug=fast", "threads=1")
 LONGEST_SECONDS = 600
@@ -147,6 +153,33 @@ def run_again(road: Run, artifacts: Path, tmp_path: Path) -> Callable[..., Run]:
         return run_in_process([*FAST, *words], artifacts=artifacts, folder=folder)
 
     return run
+
+
+@pytest.fixture(scope="session")
+def mvtec_style(assets, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two categories with three types of defects, the last without masks, and no table of groups."""
+    root = tmp_path_factory.mktemp("own")
+    make_textures(
+        root,
+        photos=assets.ensure("material_photos") / "images",
+        seen=OWN_CATEGORIES,
+        unseen=(),
+        size_hw=(80, 104),
+        counts=TextureCounts(train_good=6, test_good=2, defects_seen=2, defects_unseen=0),
+        seed=3,
+        progress=SilentProgress(),
+    )
+    (root / "groups.csv").unlink()
+    for category in OWN_CATEGORIES:
+        kept = sorted(path.name for path in (root / category / "ground_truth").iterdir())[: len(OWN_TYPES)]
+        for folder in (*(root / category / "test").iterdir(), *(root / category / "ground_truth").iterdir()):
+            if folder.name not in {"good", *kept}:
+                shutil.rmtree(folder)
+        for old, new in zip(kept, OWN_TYPES, strict=True):
+            (root / category / "test" / old).rename(root / category / "test" / new)
+            (root / category / "ground_truth" / old).rename(root / category / "ground_truth" / new)
+        shutil.rmtree(root / category / "ground_truth" / "stain")
+    return root
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

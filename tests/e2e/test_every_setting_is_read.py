@@ -35,9 +35,14 @@ def read_by_preview(run_again) -> frozenset[str]:
     return run_again("task=preview", "task.num_preview=1").read
 
 
-def test_every_setting_is_read(road, read_by_preview, read_at_the_start) -> None:
+@pytest.fixture
+def read_with_own_images(run_again, mvtec_style: Path) -> frozenset[str]:
+    return run_again("task=detect", "dataset=mvtec_style", f"dataset.root={mvtec_style}").read
+
+
+def test_every_setting_is_read(road, read_by_preview, read_with_own_images, read_at_the_start) -> None:
     every = set(leaves(dataclasses.asdict(load_config([]))))
-    read = road.read | read_by_preview | read_at_the_start
+    read = road.read | read_by_preview | read_with_own_images | read_at_the_start
     assert sorted(every - read) == []
 
 

@@ -9,39 +9,10 @@ import pytest
 
 from velm_train.core.errors import GateError
 from velm_train.core.images import read_rgb, write_png
-from velm_train.core.progress import SilentProgress
-from velm_train.datasets.textures import TextureCounts, make_textures
 
 CATEGORIES = ("metal_brushed", "wood_oak")
 TYPES = ("scratch", "hole", "stain")
 SHORT = ("alignment.max_steps=1", "trainer.max_steps=1", "logger=none")
-
-
-@pytest.fixture(scope="session")
-def mvtec_style(assets, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Two categories with three types of defects, the last without masks, and no table of groups."""
-    root = tmp_path_factory.mktemp("own")
-    make_textures(
-        root,
-        photos=assets.ensure("material_photos") / "images",
-        seen=CATEGORIES,
-        unseen=(),
-        size_hw=(80, 104),
-        counts=TextureCounts(train_good=6, test_good=2, defects_seen=2, defects_unseen=0),
-        seed=3,
-        progress=SilentProgress(),
-    )
-    (root / "groups.csv").unlink()
-    for category in CATEGORIES:
-        kept = sorted(path.name for path in (root / category / "ground_truth").iterdir())[: len(TYPES)]
-        for folder in (*(root / category / "test").iterdir(), *(root / category / "ground_truth").iterdir()):
-            if folder.name not in {"good", *kept}:
-                shutil.rmtree(folder)
-        for old, new in zip(kept, TYPES, strict=True):
-            (root / category / "test" / old).rename(root / category / "test" / new)
-            (root / category / "ground_truth" / old).rename(root / category / "ground_truth" / new)
-        shutil.rmtree(root / category / "ground_truth" / "stain")
-    return root
 
 
 @pytest.fixture(scope="session")
@@ -104,7 +75,11 @@ def test_mvtec_style_folder_goes_the_whole_road(mvtec_style: Path, run_again) ->
 
 def test_oracle_works_where_some_defects_have_no_mask(mvtec_style: Path, run_again) -> None:
     run = run_again(
-        "dataset=mvtec_style", f"dataset.root={mvtec_style}", "task=instruct", "gate.policy=oracle", "regions.max_regions=2"
+        "dataset=mvtec_style",
+        f"dataset.root={mvtec_style}",
+        "task=instruct",
+        "gate.policy=oracle",
+        "regions.max_regions=2",
     )
     (path,) = [
         path for path in run.artifacts.glob("instructions/*/instructions.jsonl") if '"oracle"' in path.read_text()
