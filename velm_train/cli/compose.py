@@ -51,6 +51,18 @@ def load_config(overrides: Sequence[str]) -> Config:
     return typed(composed)
 
 
+def check_words(overrides: Sequence[str]) -> None:
+    """Refuses unknown groups, options and keys of a sweep before its first job starts; each job checks its values.
+
+    Raises:
+        ConfigError: naming the word, what is allowed and the nearest spelling.
+    """
+    GlobalHydra.instance().clear()
+    with initialize_config_dir(version_base="1.3", config_dir=str(conf_dir())):
+        check_overrides(overrides, loader=GlobalHydra.instance().config_loader(), known_keys=_known_keys())
+    GlobalHydra.instance().clear()
+
+
 def typed(composed: DictConfig) -> Config:
     """Turns a composed configuration into the checked dataclass tree.
 

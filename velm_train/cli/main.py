@@ -14,7 +14,15 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 from rich.console import Console
 
-from velm_train.cli.compose import CONFIG_NAME, conf_dir, load_config, set_offline_environment, split_arguments, typed
+from velm_train.cli.compose import (
+    CONFIG_NAME,
+    check_words,
+    conf_dir,
+    load_config,
+    set_offline_environment,
+    split_arguments,
+    typed,
+)
 from velm_train.core.errors import ResourceError, VelmError
 
 EXIT_USER_ERROR = 2
@@ -80,6 +88,8 @@ def main() -> None:
     asks_hydra = bool({"--help", "-h", "--hydra-help", "--cfg", "-c", "--info", "-i", "--version"} & set(flags))
     sweeps = bool({"--multirun", "-m"} & set(flags))
     with _failing_in_one_line():
+        if sweeps:
+            check_words(overrides)
         if not asks_hydra and not sweeps:
             config = load_config(overrides)
             if config.task.name in {"fetch", "doctor"}:
