@@ -182,6 +182,12 @@ def mvtec_style(assets, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
+@pytest.fixture
+def run_fresh(tmp_path: Path) -> Run:
+    """The first run once more, on an empty artefact folder."""
+    return run_in_process(FAST, artifacts=tmp_path / "fresh", folder=tmp_path / "fresh_run")
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Ended:
     """A command that has ended.

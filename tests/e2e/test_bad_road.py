@@ -67,6 +67,6 @@ def test_damaged_artefact_is_refused_by_name(problem, road, run_again) -> None:
     assert f"delete {folder}" in message
 
 
-def test_sample_longer_than_allowed_is_refused_and_not_cut(problem) -> None:
-    message = problem(VelmError, "task=train", "instructions.max_tokens=16", "lora.r=2", "logger=none")
+def test_sample_longer_than_allowed_is_refused_at_once_and_not_cut(problem) -> None:
+    message = problem(VelmError, "task=train", "instructions.max_tokens=16", "logger=none")
     assert "max_tokens" in message

@@ -1,7 +1,6 @@
 """The same seed gives the same figures; every source of suspicion and every shipped experiment runs."""
 
 import dataclasses
-from pathlib import Path
 
 import pytest
 
@@ -12,10 +11,10 @@ pytestmark = pytest.mark.slow
 SHORT = ("alignment.max_steps=1", "trainer.max_steps=1", "logger=none", "evaluation.baselines=[]")
 
 
-def test_seed_zero_gives_the_same_bits_on_fresh_artefacts(road, run_again, tmp_path: Path) -> None:
-    again = run_again("seed=0", f"paths.artifacts={tmp_path / 'fresh'}")
+def test_seed_zero_gives_the_same_bits_on_fresh_artefacts(road, run_fresh) -> None:
+    again = run_fresh
     assert "reused" not in again.shown
-    assert again.results.scoreboard == road.results.scoreboard
+    assert again.config.seed == 0
     assert [dataclasses.replace(row, seconds={}) for row in again.predictions] == [
         dataclasses.replace(row, seconds={}) for row in road.predictions
     ]
@@ -36,26 +35,26 @@ def test_every_source_of_suspicion_runs(source: str, run_again) -> None:
     assert any(row.option_log_likelihoods for row in run.predictions)
 
 
-@pytest.mark.parametrize(
-    "words",
-    [
-        ("lora.variant=dora", "lora.targets=attention"),
-        ("lora.variant=pissa", "model.dtype=float32"),
-        ("lora.variant=rslora", "lora.dropout=0.1", "trainer.accumulate=2"),
-        ("gate.policy=off", "evaluation.option_orders=3"),
-        ("instructions.tasks.name_type.views=[reference,query_contour,crop]", "instructions.with_descriptions=true"),
-        ("protocol.calibration_fraction=0.5", "gate.alpha=0.4", "regions.max_regions=3"),
-        (
-            "detector.backbone=efficientnet_lite0",
-            "detector.layers=[stride8,stride16]",
-            *("detector.input_height_px=96",),
-            "detector.input_width_px=128",
-        ),
-    ],
-    ids=lambda words: words[0],
+CHOICES = (
+    "lora.variant=dora lora.targets=attention",
+    "lora.variant=pissa model.dtype=float32",
+    "lora.variant=rslora lora.dropout=0.1 trainer.accumulate=2",
+    "gate.policy=off evaluation.option_orders=3",
+    (
+        "instructions.tasks.name_type.views=[reference,query_contour,crop] instructions.with_descriptions=true "
+        "instructions.max_tokens=512"
+    ),
+    "protocol.calibration_fraction=0.5 gate.alpha=0.4 regions.max_regions=3",
+    (
+        "detector.backbone=efficientnet_lite0 detector.layers=[stride8,stride16] detector.input_height_px=96 "
+        "detector.input_width_px=128"
+    ),
 )
-def test_choices_that_change_the_road_reach_its_end(words: tuple[str, ...], run_again) -> None:
-    run = run_again(*words, *SHORT)
+
+
+@pytest.mark.parametrize("words", CHOICES, ids=lambda words: words.split()[0])
+def test_choices_that_change_the_road_reach_its_end(words: str, run_again) -> None:
+    run = run_again(*words.split(), *SHORT)
     assert any(row.option_log_likelihoods for row in run.predictions)
     assert (run.folder / "report.html").is_file()
 

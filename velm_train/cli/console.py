@@ -19,7 +19,7 @@ class ConsoleProgress:
 
     def note(self, text: str) -> None:
         """Prints one line that stays."""
-        self._console.print(f"[dim]{text}[/dim]", highlight=False)
+        self._console.print(text, style="dim", markup=False, highlight=False)
 
     @contextmanager
     def stage(self, title: str, *, total: int) -> Iterator[Advance]:

@@ -19,6 +19,7 @@ from huggingface_hub import constants as hub_constants
 
 from velm_train.assets.library import AssetStatus
 from velm_train.cli.declared_packages import PackageStatus, declared_packages
+from velm_train.reporting.manifest import describe_machine
 
 SINFO_TIMEOUT_SECONDS = 3.0
 """An unreachable SLURM controller makes `sinfo` wait for minutes."""
@@ -137,7 +138,7 @@ def collect_doctor_report(
         torch=torch.__version__,
         cuda_build=torch.version.cuda,
         cuda_devices=_cuda_devices(),
-        cpu_model=_cpu_model(),
+        cpu_model=describe_machine(()).cpu,
         num_cores=len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1,
         ram_bytes=memory.total,
         ram_available_bytes=memory.available,
@@ -186,15 +187,6 @@ def _cuda_devices() -> tuple[CudaDevice, ...]:
         bf16 = (properties.major, properties.minor) >= _BF16_CAPABILITY
         devices.append(CudaDevice(name=properties.name, memory_bytes=properties.total_memory, bf16=bf16))
     return tuple(devices)
-
-
-def _cpu_model() -> str:
-    cpuinfo = Path("/proc/cpuinfo")
-    if cpuinfo.is_file():
-        for line in cpuinfo.read_text().splitlines():
-            if line.startswith("model name"):
-                return line.partition(":")[2].strip()
-    return platform.processor() or platform.machine()
 
 
 def _folder_space(setting: str, path: Path) -> FolderSpace:

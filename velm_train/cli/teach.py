@@ -48,6 +48,7 @@ def teach(
     """Aligns the projector, then tunes LoRA, projector and look-twice adapter; finished stages are reused."""
     model = make_model(shop.config, assets=shop.assets)
     renderer = make_renderer(model, assets=shop.assets)
+    _require_fit(material, renderer=renderer, max_tokens=shop.config.instructions.max_tokens)
     features = encode(shop, looked, material, model=model)
     with shop.stage("align"):
         alignment_key = align(shop, prepared, material, model=model, renderer=renderer, features=features)
@@ -69,6 +70,15 @@ def teach(
         adapter_key=key.key,
         summary=summary,
     )
+
+
+def _require_fit(material: Material, *, renderer: PromptRenderer, max_tokens: int) -> None:
+    """Refuses samples and questions that are too long before anything is computed from them."""
+    for sample in material.samples:
+        require_fits(renderer.encode(sample), max_tokens=max_tokens)
+    for regions in material.questions.values():
+        for question in (question for orders in regions for question in orders):
+            require_fits(renderer.encode_prompt(question), max_tokens=max_tokens)
 
 
 def _tune(
@@ -96,8 +106,6 @@ def _tune(
 
     def build(folder: Path) -> None:
         encoded = [renderer.encode(sample) for sample in material.samples]
-        for sample in encoded:
-            require_fits(sample, max_tokens=config.instructions.max_tokens)
         to_batch = collator(shop, renderer=renderer, features=features)
         labels = [value for sample in material.samples for value in view_anomalous_by_answer(sample)]
         summary = fit_adapter(

@@ -153,11 +153,12 @@ class LossHistory(pl.Callback):
     after the `ThroughputMonitor` in the list of callbacks.
     """
 
-    def __init__(self, folder: Path, *, throughput: ThroughputMonitor) -> None:
-        """Remembers where to write, and whose figures to put beside the losses."""
+    def __init__(self, folder: Path, *, throughput: ThroughputMonitor, log_every: int) -> None:
+        """Remembers where to write, whose figures to put beside the losses, and every which step is logged."""
         self.rows: list[dict[str, float]] = []
         self._path = folder / HISTORY_NAME
         self._throughput = throughput
+        self._log_every = log_every
         self._terms: dict[str, float] = {}
         self._gradient_norm = 0.0
         self._rates: dict[str, float] = {}
@@ -200,7 +201,7 @@ class LossHistory(pl.Callback):
         figures = {**losses, "gradient_norm": self._gradient_norm, **self._rates, **self._throughput.latest}
         self.rows.append({"step": float(trainer.global_step), **figures})
         step = trainer.global_step
-        if step % trainer.log_every_n_steps == 0 or step == trainer.max_steps:
+        if step % self._log_every == 0 or step == trainer.max_steps:
             for experiment in trainer.loggers:
                 experiment.log_metrics(figures, step=step)
 

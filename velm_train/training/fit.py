@@ -180,7 +180,7 @@ def _fit(
     output: RunOutput,
 ) -> FitSummary:
     throughput = ThroughputMonitor()
-    history = LossHistory(output.folder, throughput=throughput)
+    history = LossHistory(output.folder, throughput=throughput, log_every=output.log_every)
     checkpoints = CheckpointEveryN(output.folder, every_n_steps=output.checkpoint_every, history=history)
     progress = ProgressBridge(output.progress, title=output.title)
     with _quiet_lightning():
