@@ -25,7 +25,11 @@ TOP_FOLDERS = ("conf/", "velm_train/", "data/", "experiments/", "tests/", ".ci/"
 LINK = re.compile(r"\]\((?!https?:)([^)#]+)\)")
 CODE = re.compile(r"`([^`\n]+)`")
 FENCE = re.compile(r"^```\w*\n(.*?)^```", re.DOTALL | re.MULTILINE)
+SETTING = re.compile(r"(?!hydra)[a-z_]+(?:\.[a-z_]+)*=[\w.-]+")
 PLACEHOLDER = re.compile(r"[<*{]|\.\.\.")
+
+
+MAX_PICTURE_BYTES = 300_000
 
 
 def shown(path: Path) -> str:
@@ -58,6 +62,12 @@ def overrides_of(command: str) -> list[str]:
     return [word.split(",")[0] if "--multirun" in words and "[" not in word else word for word in settings]
 
 
+def setting_words() -> list[str]:
+    """Returns the settings of every code span that holds nothing else, such as `gate.policy=oracle`."""
+    spans = {tuple(code.split()) for document in DOCUMENTS for code in code_of(document)}
+    return sorted({word for words in spans if all(map(SETTING.fullmatch, words)) for word in words})
+
+
 @pytest.mark.parametrize("document", DOCUMENTS, ids=shown)
 def test_links_lead_somewhere(document: Path) -> None:
     dead = [target for target in LINK.findall(document.read_text()) if not (document.parent / target).exists()]
@@ -85,6 +95,15 @@ def test_map_names_no_folder_that_is_gone() -> None:
     assert [name for name in named if not any((place / name).exists() for place in places)] == []
 
 
+def test_settings_are_found_to_be_checked() -> None:
+    assert {"gate.policy=detector", "trainer=gpu", "model.dtype=float32"} <= set(setting_words())
+
+
+@pytest.mark.parametrize("word", setting_words())
+def test_named_setting_composes(word: str) -> None:
+    assert load_config([word]).name
+
+
 @pytest.mark.parametrize("command", program_commands())
 def test_program_command_composes(command: str) -> None:
     config = load_config(overrides_of(command))
@@ -103,6 +122,14 @@ def test_every_experiment_has_its_question() -> None:
         path.relative_to(ROOT / "conf").as_posix() for path in (ROOT / "conf/experiment").rglob("*.yaml")
     )
     assert [name for name in experiments if name.removesuffix(".yaml").replace("/", "=", 1) not in text] == []
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "conf/experiment").rglob("*.yaml")), ids=shown)
+def test_experiment_opens_with_its_question_and_a_command_that_composes(path: Path) -> None:
+    comments = [line for line in path.read_text().splitlines() if line.startswith("#")]
+    assert comments[1].startswith("# Question: ")
+    (command,) = [line.removeprefix("# Command: ") for line in comments if line.startswith("# Command: ")]
+    assert load_config(overrides_of(command)).name == path.stem
 
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=shown)
@@ -132,12 +159,25 @@ def test_licence_table_is_that_of_the_pinned_assets() -> None:
     assert [row for row in rows if row not in text] == []
 
 
-def test_continuous_integration_runs_the_test_command_of_the_readme() -> None:
-    (command,) = [code for code in code_of(ROOT / "README.md") if code.endswith("poe test")]
-    script = (ROOT / ".ci" / "run").read_text()
-    install, _, test = command.rpartition(" && ")
-    assert install in script.splitlines()
-    assert test in script.splitlines()
+@pytest.mark.parametrize("last", ["-m velm_train", "poe test"])
+def test_continuous_integration_runs_the_commands_of_the_readme(last: str) -> None:
+    (command,) = [code for code in code_of(ROOT / "README.md") if " && " in code and code.endswith(last)]
+    lines = (ROOT / ".ci" / "run").read_text().splitlines()
+    install, _, then = command.rpartition(" && ")
+    assert install in lines
+    assert [line for line in lines if line.startswith(then)] != []
+
+
+def test_no_document_is_left_with_a_gap() -> None:
+    documents = [*DOCUMENTS, ROOT / "CHANGELOG.md", ROOT / "experiments" / "LOG.md"]
+    assert [shown(path) for path in documents if "<<" in path.read_text()] == []
+
+
+def test_pictures_are_small_and_all_shown() -> None:
+    pictures = sorted((ROOT / "experiments" / "pictures").iterdir())
+    assert [path.name for path in pictures if path.stat().st_size > MAX_PICTURE_BYTES] == []
+    text = (ROOT / "README.md").read_text()
+    assert [path.name for path in pictures if f"](experiments/pictures/{path.name})" not in text] == []
 
 
 @pytest.mark.parametrize("number", range(1, len(list((ROOT / "experiments" / "decisions").glob("*.md"))) + 1))

@@ -233,3 +233,23 @@ def test_write_that_would_fill_the_disk_is_refused(tmp_path: Path, monkeypatch, 
         ResourceError, match=rf"disk nearly full at {tmp_path}: .* 1 MB needed plus a reserve of 268 MB"
     ):
         require_free_disk(tmp_path / "not" / "yet", needed_bytes=1_000_000)
+
+
+def test_file_that_a_killed_run_was_writing_is_no_part_of_the_artefact(store: ArtifactStore) -> None:
+    partial = store.root / "toy" / f".partial-{KEY.key}"
+    write_atomic(partial / "kept.txt", "x")
+    (partial / ".rows.json.123.partial").write_text("[1,")
+    folder = store.get_or_build(KEY, build, title="toy")
+    assert sorted(path.name for path in folder.rglob("*") if path.is_file()) == [
+        "artifact.json",
+        "kept.txt",
+        "rows.json",
+        "state.bin",
+    ]
+
+
+def test_store_counts_what_it_built_and_what_it_found(store: ArtifactStore) -> None:
+    store.get_or_build(KEY, build, title="toy")
+    assert (store.num_built, store.num_reused) == (1, 0)
+    store.get_or_build(KEY, refuse, title="toy")
+    assert (store.num_built, store.num_reused) == (1, 1)

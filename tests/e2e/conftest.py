@@ -5,6 +5,7 @@ import dataclasses
 import io
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -216,6 +217,18 @@ class Command:
             env={**os.environ, "OMP_NUM_THREADS": "1"},
         )
 
+    def interrupt_when(self, condition: Callable[[], bool]) -> Ended:
+        """Presses Ctrl-C as soon as the condition holds.
+
+        Once more if nothing happens for long: Python drops an interrupt that falls into a weak reference's callback.
+        """
+        self.signal_when(signal.SIGINT, condition=condition)
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self.process.wait(timeout=20)
+        if self.process.poll() is None:
+            os.killpg(self.process.pid, signal.SIGINT)
+        return self.end()
+
     def signal_when(self, number: int, *, condition: Callable[[], bool]) -> None:
         """Sends a signal to the whole session, as a terminal does, as soon as the condition holds."""
         started = time.monotonic()
@@ -251,7 +264,7 @@ def command(tmp_path: Path) -> Iterator[Callable[..., Command]]:
     yield start
     for one in started:
         if one.process.poll() is None:
-            os.killpg(one.process.pid, 9)
+            os.killpg(one.process.pid, signal.SIGKILL)
             one.process.wait()
 
 

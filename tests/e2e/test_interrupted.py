@@ -4,6 +4,7 @@ import dataclasses
 import json
 import re
 import signal
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -47,7 +48,9 @@ def words(tmp_path: Path) -> tuple[str, ...]:
 def test_ctrl_c_in_every_stage_is_one_line_and_the_next_run_goes_on(tmp_path: Path, words, command) -> None:
     artifacts, outputs = tmp_path / "art", tmp_path / "out"
     moments = {
-        "loading": lambda: any(outputs.glob("debug/*/.hydra/config.yaml")),
+        "loading": lambda: any(  # the last file before the libraries are imported
+            time.time() - path.stat().st_mtime > 0.3 for path in outputs.glob("debug/*/.hydra/overrides.yaml")
+        ),
         "dataset": started(artifacts, "textures"),
         "detection": started(artifacts, "detectors"),
         "features": started(artifacts, "features"),
@@ -56,9 +59,7 @@ def test_ctrl_c_in_every_stage_is_one_line_and_the_next_run_goes_on(tmp_path: Pa
         "evaluation": started(artifacts, "predictions"),
     }
     for moment, condition in moments.items():
-        run = command(*words)
-        run.signal_when(signal.SIGINT, condition=condition)
-        ended = run.end()
+        ended = command(*words).interrupt_when(condition)
         assert (moment, ended.status, ended.lines) == (moment, 130, (LINE,))
     assert run_folders(outputs) == []
     ended = command(*words).end()
@@ -79,10 +80,10 @@ def test_killed_run_goes_on_where_it_was_and_ends_as_if_it_had_not_been(tmp_path
         assert ended.status == -signal.SIGKILL
         return ended.shown
 
-    kill(condition=lambda: len(finished(artifacts, "detections")) == 1)
+    kill(condition=lambda: len(finished(artifacts, "detections")) >= 1)
     detected = finished(artifacts, "detections")
     kill(condition=lambda: any(artifacts.glob("alignment/.partial-*/last.ckpt")))
-    assert set(detected) < set(finished(artifacts, "detections"))
+    assert set(detected) <= set(finished(artifacts, "detections"))
     shown = kill(condition=lambda: any(artifacts.glob("adapters/.partial-*/last.ckpt")))
     assert f"reused detections/{detected[0].name}" in shown
     assert re.search(r"alignment continued from step [1-9]\d* of 6", shown)
@@ -94,6 +95,7 @@ def test_killed_run_goes_on_where_it_was_and_ends_as_if_it_had_not_been(tmp_path
     assert re.search(r"ask: velm_train: continued behind \d+ rows", ended.shown)
     (path,) = run_folders(tmp_path / "out")
     rows = read_predictions(path)
+    assert list(artifacts.rglob("*.partial*")) == []  # nothing half-written is left, nor kept as a part of an artefact
     assert [json.loads(line)["image_id"] for line in kept] == [row.image_id for row in rows[: len(kept)]]
     assert [dataclasses.replace(row, seconds={}) for row in rows] == [
         dataclasses.replace(row, seconds={}) for row in road.predictions

@@ -92,7 +92,7 @@ def _fit(
     config = shop.config
     labels = [item.anomalous for item in items]
     rows, columns = model.token_grid_hw
-    fit_alignment(
+    summary = fit_alignment(
         AlignmentParts(projector=model.projector, look_twice=model.look_twice, vocabulary=vocabulary),
         SampleDataModule(
             alignment_facts(items, num_tokens=rows * columns),
@@ -111,6 +111,7 @@ def _fit(
         engine=make_engine(config),
         output=run_output(shop, folder, title="align tokens with words", loggers=()),
     )
+    note_continued(shop, "alignment", summary)
 
 
 def _parts(model: EmbeddedVLM) -> dict[str, torch.nn.Module]:

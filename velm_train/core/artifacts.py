@@ -143,6 +143,8 @@ class ArtifactStore:
 
     def _seal(self, folder: Path, stage_key: StageKey) -> None:
         (folder / MANIFEST_NAME).unlink(missing_ok=True)  # of a run that was killed between sealing and renaming
+        for leftover in folder.rglob(".*.partial"):  # of a run that was killed while it wrote a file
+            leftover.unlink()
         files = sorted(path for path in folder.rglob("*") if path.is_file())
         manifest = {
             "schema_version": SCHEMA_VERSION,

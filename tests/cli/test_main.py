@@ -1,0 +1,128 @@
+"""From words to exit status: what the user can mend is one line and status 2, an interrupt is one line and 130."""
+
+import errno
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from velm_train.cli import main as entry
+from velm_train.cli import tasks
+from velm_train.core.errors import AssetError
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture
+def fail_with(monkeypatch: pytest.MonkeyPatch, capsys) -> Callable[..., tuple[int, str]]:
+    """Returns a function that runs the entry point and gives exit status and stderr."""
+
+    def run(*words: str, error: BaseException | None = None) -> tuple[int, str]:
+        def raise_it(*arguments: object, **named: object) -> None:
+            assert error is not None, "the task began"
+            raise error
+
+        monkeypatch.setattr(tasks, "run_task", raise_it)
+        monkeypatch.setattr(sys, "argv", ["velm_train", *words])
+        with pytest.raises(SystemExit) as caught:
+            entry.main()
+        assert isinstance(caught.value.code, int)
+        return caught.value.code, capsys.readouterr().err
+
+    return run
+
+
+def one_line(text: str) -> str:
+    (line,) = [line for line in text.splitlines() if line]
+    return line
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        (["lora.rank=8"], "velm_train: ConfigError: unknown setting 'lora.rank'"),
+        (["gate.alpha=0"], "velm_train: ConfigError: gate.alpha=0.0 is not possible; allowed: above 0.0 and below 1.0"),
+        (["experiment=textil"], "did you mean textile"),
+        (["lora.r=8,16"], "add --multirun"),
+    ],
+)
+def test_bad_words_are_one_line_and_status_2(words: list[str], expected: str, fail_with) -> None:
+    status, text = fail_with(*words)
+    assert status == 2
+    assert expected in one_line(text)
+
+
+def test_output_folder_below_a_file_is_refused_before_anything_is_loaded(tmp_path: Path, fail_with) -> None:
+    (tmp_path / "file").write_text("")
+    folder = tmp_path / "file" / "runs"
+    status, text = fail_with(f"paths.outputs={folder}")
+    assert status == 2
+    expected = (
+        f"velm_train: ResourceError: paths.outputs={folder} cannot be made: Not a directory; choose another folder"
+    )
+    assert one_line(text) == expected
+
+
+def test_error_of_a_task_is_one_line_however_many_it_has(fail_with) -> None:
+    status, text = fail_with("task=fetch", error=AssetError("no network\nat all; run task=fetch elsewhere"))
+    assert (status, one_line(text)) == (2, "velm_train: AssetError: no network at all; run task=fetch elsewhere")
+
+
+def test_markup_in_a_message_is_shown_as_it_is(fail_with) -> None:
+    _, text = fail_with("task=fetch", error=AssetError("install '.[dev]' and [bold]wait[/bold]"))
+    assert one_line(text).endswith("install '.[dev]' and [bold]wait[/bold]")
+
+
+def test_full_disk_is_one_line_with_the_remedy(fail_with) -> None:
+    error = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "final.npy")
+    status, text = fail_with("task=fetch", error=error)
+    assert status == 2
+    assert one_line(text).startswith("velm_train: ResourceError: disk full at final.npy: free some space")
+
+
+def test_fault_of_our_own_keeps_its_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(*arguments: object, **named: object) -> None:
+        raise OSError(errno.EIO, "input/output error")
+
+    monkeypatch.setattr(tasks, "run_task", broken)
+    monkeypatch.setattr(sys, "argv", ["velm_train", "task=fetch"])
+    with pytest.raises(OSError, match="input/output error"):
+        entry.main()
+
+
+def test_interrupt_is_one_line_and_status_130(fail_with) -> None:
+    status, text = fail_with("task=fetch", error=KeyboardInterrupt())
+    assert status == 130
+    assert one_line(text) == "interrupted: finished work is kept; the same command continues from there"
+
+
+def run(*words: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "velm_train", *words]
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False, timeout=600)
+
+
+def test_process_with_an_unknown_setting_ends_with_status_2_and_one_line() -> None:
+    ended = run("lora.rank=8")
+    assert (ended.returncode, ended.stdout) == (2, "")
+    assert one_line(ended.stderr).startswith("velm_train: ConfigError: unknown setting 'lora.rank'")
+
+
+def test_process_whose_data_is_not_there_ends_with_status_2_one_line_and_a_log(tmp_path: Path) -> None:
+    """The error is raised inside the job that Hydra runs."""
+    ended = run(
+        "dataset=mvtec_style",
+        f"dataset.root={tmp_path / 'absent'}",
+        f"paths.outputs={tmp_path / 'runs'}",
+        f"paths.artifacts={tmp_path / 'artifacts'}",
+    )
+    assert ended.returncode == 2
+    line = one_line(ended.stderr)
+    assert line.startswith(
+        f"velm_train: DataError: data root {tmp_path / 'absent'} does not exist; set dataset.root to"
+    )
+    (log,) = (tmp_path / "runs").glob("*/*/main.log")
+    assert "DataError: data root" in log.read_text()
+    assert "Traceback" not in ended.stdout + log.read_text()
