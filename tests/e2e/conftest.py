@@ -128,7 +128,6 @@ def _offline() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("HF_HUB_OFFLINE", "1")
         patch.setenv("WANDB_SILENT", "true")
-        patch.setenv("CUDA_VISIBLE_DEVICES", "")
         set_offline_environment()
         yield
 
