@@ -64,7 +64,7 @@ def problem(read) -> Callable[..., str]:
 
 def test_defects_without_masks_are_welcome(root: Path, read) -> None:
     records = read(root).records
-    masks = {record.category: record.gt_mask_path is not None for record in records if record.gt_label}
+    masks = {record.category: bool(record.gt_mask_paths) for record in records if record.gt_label}
     assert masks == {"felt": False, "steel": True}
 
 

@@ -11,7 +11,10 @@ from PIL import Image
 from velm_train.core.errors import DataError
 from velm_train.core.progress import SilentProgress
 from velm_train.core.records import ImageRecord
-from velm_train.datasets.generic import read_generic_folder, read_table
+from velm_train.datasets.file_index import FileIndex
+from velm_train.datasets.found import Found
+from velm_train.datasets.generic import find_generic_folder, find_table
+from velm_train.datasets.indexing import index_images
 
 
 def put(path: Path, *, value: int = 90, size_hw: tuple[int, int] = (6, 9)) -> Path:
@@ -30,20 +33,26 @@ def root(tmp_path: Path) -> Path:
     return root
 
 
+def indexed(found: Found) -> list[ImageRecord]:
+    index = FileIndex(None, num_threads=1)
+    read = index_images(found, dataset="parts", index=index, on_bad_file="refuse", progress=SilentProgress())
+    return list(read.records)
+
+
 def read(root: Path, *categories: str) -> list[ImageRecord]:
-    return read_generic_folder(root, dataset="parts", categories=categories, progress=SilentProgress())
+    return indexed(find_generic_folder(root, categories=categories))
 
 
 def table(path: Path) -> list[ImageRecord]:
-    return read_table(path, dataset="parts", progress=SilentProgress())
+    return indexed(find_table(path, categories=[]))
 
 
 def test_folders_give_type_split_and_mask(root: Path) -> None:
-    rows = [(r.image_id, r.split, r.defect_type, r.gt_mask_path) for r in read(root)]
+    rows = [(r.image_id, r.split, r.defect_type, r.gt_mask_paths) for r in read(root)]
     assert rows == [
-        ("parts/gear/chip/3.jpg", "test", "chip", None),
-        ("parts/gear/good/1.jpg", "train", "good", None),
-        ("parts/gear/rust/2.jpg", "test", "rust", root / "gear/masks/rust/2.png"),
+        ("parts/gear/chip/3.jpg", "test", "chip", ()),
+        ("parts/gear/good/1.jpg", "train", "good", ()),
+        ("parts/gear/rust/2.jpg", "test", "rust", (root / "gear/masks/rust/2.png",)),
     ]
 
 
@@ -72,10 +81,10 @@ def test_csv_gives_every_field(root: Path) -> None:
         "gear/rust/2.jpg,gear,rust,gear/masks/rust/2.png,part 4,\n"
     )
     good, rust = table(path)
-    assert (good.split, good.group_id, good.gt_mask_path) == ("test", good.image_id, None)
+    assert (good.split, good.group_id, good.gt_mask_paths) == ("test", good.image_id, ())
     assert rust.image_id == "parts/gear/gear/rust/2.jpg"
     assert (rust.split, rust.group_id) == ("test", "part 4")
-    assert rust.gt_mask_path == root / "gear/masks/rust/2.png"
+    assert rust.gt_mask_paths == (root / "gear/masks/rust/2.png",)
 
 
 def test_csv_and_jsonl_of_the_same_rows_are_equal(root: Path) -> None:

@@ -35,7 +35,7 @@ def on_disk(item: ManifestEntry) -> ImageRecord:
         split="train",
         defect_type="good",
         image_path=Path(item.image_id),
-        gt_mask_path=None,
+        gt_mask_paths=(),
         sha256=item.sha256,
         group_id=item.group_id,
         size_hw=(2, 3),

@@ -11,7 +11,9 @@ from velm_train.core.errors import DataError
 from velm_train.core.hashing import sha256_file
 from velm_train.core.progress import SilentProgress
 from velm_train.core.records import ImageRecord
-from velm_train.datasets.mvtec_style import read_mvtec_style
+from velm_train.datasets.file_index import FileIndex
+from velm_train.datasets.indexing import index_images
+from velm_train.datasets.mvtec_style import find_mvtec_style
 
 
 def put(path: Path, *, value: int = 90, size_hw: tuple[int, int] = (6, 9)) -> Path:
@@ -36,7 +38,10 @@ def root(tmp_path: Path) -> Path:
 
 
 def read(root: Path, *categories: str) -> list[ImageRecord]:
-    return read_mvtec_style(root, dataset="mvtec", categories=categories, progress=SilentProgress())
+    found = find_mvtec_style(root, categories=categories)
+    index = FileIndex(None, num_threads=1)
+    indexed = index_images(found, dataset="mvtec", index=index, on_bad_file="refuse", progress=SilentProgress())
+    return list(indexed.records)
 
 
 def error_of(root: Path, *categories: str) -> str:
@@ -65,7 +70,7 @@ def test_every_image_of_every_category_is_read_in_order(root: Path) -> None:
 
 
 def test_masks_are_paired_by_stem_and_may_be_missing(root: Path) -> None:
-    masks = {record.image_path.name: record.gt_mask_path for record in read(root) if record.gt_label}
+    masks = {record.image_path.name: record.gt_mask_paths for record in read(root) if record.gt_label}
     folder = root / "bottle/ground_truth/broken_large"
     assert masks == {"000.png": folder / "000_mask.png", "001_b.bmp": folder / "001_b.png", "002.tif": None}
 

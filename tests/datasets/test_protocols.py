@@ -29,7 +29,7 @@ def record(
         split=split,
         defect_type=kind,
         image_path=Path(image_id),
-        gt_mask_path=None,
+        gt_mask_paths=(),
         sha256=hashlib.sha256((content or image_id).encode()).hexdigest(),
         group_id=group or image_id,
         size_hw=(4, 5),

@@ -20,7 +20,7 @@ def record(category: str, defect_type: str) -> ImageRecord:
         split="test",
         defect_type=defect_type,
         image_path=Path("x.png"),
-        gt_mask_path=None,
+        gt_mask_paths=(),
         sha256="0" * 64,
         group_id="g",
         size_hw=(2, 3),

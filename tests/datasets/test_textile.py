@@ -8,8 +8,11 @@ from PIL import Image
 
 from velm_train.core.errors import DataError
 from velm_train.core.progress import SilentProgress
+from velm_train.core.records import ImageRecord
+from velm_train.datasets.file_index import FileIndex
+from velm_train.datasets.indexing import index_images
 from velm_train.datasets.published import TEXTILE_RESULTS
-from velm_train.datasets.textile import read_textile
+from velm_train.datasets.textile import find_textile
 
 
 @pytest.fixture
@@ -21,8 +24,14 @@ def root(tmp_path: Path) -> Path:
     return tmp_path
 
 
+def read(root: Path) -> tuple[ImageRecord, ...]:
+    index = FileIndex(None, num_threads=1)
+    found = find_textile(root, categories=[])
+    return index_images(found, dataset="textile", index=index, on_bad_file="refuse", progress=SilentProgress()).records
+
+
 def test_folders_become_types_of_one_category(root: Path) -> None:
-    rows = [(r.image_id, r.defect_type, r.split) for r in read_textile(root, progress=SilentProgress())]
+    rows = [(r.image_id, r.defect_type, r.split) for r in read(root)]
     assert rows == [
         ("textile/textile/global/textile_0001.jpg", "global", "test"),
         ("textile/textile/local/textile_0001.jpg", "local", "test"),
@@ -33,7 +42,7 @@ def test_folders_become_types_of_one_category(root: Path) -> None:
 def test_missing_folder_is_refused(root: Path) -> None:
     (root / "images/local/textile_0001.jpg").unlink()
     with pytest.raises(DataError, match=r"no images in .*local"):
-        read_textile(root, progress=SilentProgress())
+        read(root)
 
 
 @pytest.mark.parametrize("row", TEXTILE_RESULTS, ids=lambda row: f"{row.model} {row.learning_normals}")

@@ -10,13 +10,15 @@ from PIL import Image
 
 from velm_train.core.errors import DataError
 from velm_train.core.hashing import sha256_file
-from velm_train.core.images import read_gt_mask, read_rgb
+from velm_train.core.images import read_gt_masks, read_rgb
 from velm_train.core.progress import SilentProgress
 from velm_train.core.records import ImageRecord
 from velm_train.core.taxonomy import read_taxonomy
 from velm_train.datasets.defects import DEFECT_PAINTERS
+from velm_train.datasets.file_index import FileIndex
+from velm_train.datasets.indexing import index_images
 from velm_train.datasets.manifests import SplitManifest, assert_no_leak
-from velm_train.datasets.mvtec_style import read_mvtec_style
+from velm_train.datasets.mvtec_style import find_mvtec_style
 from velm_train.datasets.protocols import k_shot_manifest
 from velm_train.datasets.taxonomies import found_types, taxonomy_path
 from velm_train.datasets.texture_specs import TEXTURES
@@ -57,9 +59,16 @@ def root(photos: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
+def read(root: Path) -> list[ImageRecord]:
+    found = find_mvtec_style(root, categories=[])
+    index = FileIndex(None, num_threads=1)
+    indexed = index_images(found, dataset="textures", index=index, on_bad_file="refuse", progress=SilentProgress())
+    return list(indexed.records)
+
+
 @pytest.fixture(scope="module")
 def records(root: Path) -> list[ImageRecord]:
-    return read_mvtec_style(root, dataset="textures", categories=[], progress=SilentProgress())
+    return read(root)
 
 
 def hashes(root: Path) -> dict[str, str]:
@@ -73,7 +82,7 @@ def numbered_photo() -> np.ndarray:
 
 def test_every_type_of_every_category_has_its_number_of_images_and_masks(records: list[ImageRecord]) -> None:
     assert all(record.size_hw == SIZE_HW for record in records)
-    assert all((record.gt_mask_path is not None) == record.gt_label for record in records)
+    assert all((len(record.gt_mask_paths) == 1) == record.gt_label for record in records)
     expected = {(name, "train", "good"): 3 for name in CATEGORIES} | {(name, "test", "good"): 2 for name in CATEGORIES}
     for kind in DEFECT_PAINTERS:
         expected |= {("linen", "test", kind): 7, ("plaster", "test", kind): 7, ("vinyl_blue", "test", kind): 3}
@@ -81,7 +90,7 @@ def test_every_type_of_every_category_has_its_number_of_images_and_masks(records
 
 
 def test_masks_are_not_empty_and_fit(records: list[ImageRecord]) -> None:
-    masks = [read_gt_mask(record.gt_mask_path, size_hw=SIZE_HW) for record in records if record.gt_mask_path]
+    masks = [read_gt_masks(record.gt_mask_paths, size_hw=SIZE_HW) for record in records if record.gt_label]
     assert all(0.003 <= gt_mask.mean() <= 0.06 for gt_mask in masks)
 
 
@@ -254,7 +263,7 @@ def test_four_shots_of_seven_leave_three_for_the_test_and_nothing_out(records: l
 
 def test_four_shots_of_eight_leave_four_for_the_test_and_nothing_out(photos: Path, tmp_path: Path) -> None:
     make(tmp_path, photos, counts=dataclasses.replace(COUNTS, defects_seen=8), seen=["linen"])
-    records = read_mvtec_style(tmp_path, dataset="textures", categories=[], progress=SilentProgress())
+    records = read(tmp_path)
     manifest = split(records, k_shot=4)
     found = roles(manifest, "linen")
     assert {(found[kind, "train"], found[kind, "test"]) for kind in DEFECT_PAINTERS} == {(4, 4)}

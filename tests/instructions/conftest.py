@@ -37,7 +37,7 @@ def make_record(name: str, *, split: str, size_hw: tuple[int, int] = (90, 120)) 
         split=split,
         defect_type=name.split("/", maxsplit=1)[0],
         image_path=Path(f"/data/{split}/{name}"),
-        gt_mask_path=None,
+        gt_mask_paths=(),
         sha256=fingerprint,
         group_id=name,
         size_hw=size_hw,

@@ -12,10 +12,10 @@ from velm_train.assets.library import AssetLibrary
 from velm_train.backbones.load import load_backbone
 from velm_train.backbones.protocol import Backbone
 from velm_train.core.artifacts import ArtifactStore
+from velm_train.core.hashing import sha256_file
 from velm_train.core.images import write_png
 from velm_train.core.progress import SilentProgress
 from velm_train.core.records import ImageRecord, Role
-from velm_train.datasets.reading import make_record
 from velm_train.detectors.patchcore import PatchCore
 from velm_train.detectors.settings import PatchCoreSettings
 from velm_train.gating.gate import CalibratedGate
@@ -54,26 +54,28 @@ def write_part(folder: Path, category: str, relative_path: str, *, with_mask: bo
     stripes = (np.arange(WIDTH_PX) // period % 2 * 60 + 80)[None, :, None]
     image = np.clip(stripes + rng.normal(0, 8, (HEIGHT_PX, WIDTH_PX, 3)), 0, 255).astype(np.uint8)
     split, defect_type, name = relative_path.split("/")
-    mask_path = None
+    mask_paths: tuple[Path, ...] = ()
     if defect_type != "good":
         x0, y0, x1, y1 = SPOT_XYXY
         image[y0:y1, x0:x1] = (250, 30, 20)
         outline = np.zeros((HEIGHT_PX, WIDTH_PX), dtype=np.bool_)
         outline[y0:y1, x0:x1] = True
-        mask_path = folder / category / "ground_truth" / defect_type / name if with_mask else None
-        if mask_path is not None:
-            write_png(outline, mask_path)
+        if with_mask:
+            mask_paths = (folder / category / "ground_truth" / defect_type / name,)
+            write_png(outline, mask_paths[0])
     path = folder / category / relative_path
     write_png(image, path)
-    return make_record(
-        path,
+    return ImageRecord(
+        image_id=f"parts/{category}/{relative_path}",
         dataset="parts",
         category=category,
-        relative_path=relative_path,
         split="train" if split == "train" else "test",
         defect_type=defect_type,
-        gt_mask_path=mask_path,
-        group_id=None,
+        image_path=path,
+        gt_mask_paths=mask_paths,
+        sha256=sha256_file(path),
+        group_id=f"parts/{category}/{relative_path}",
+        size_hw=(HEIGHT_PX, WIDTH_PX),
     )
 
 

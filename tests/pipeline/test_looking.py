@@ -21,7 +21,7 @@ def look_at(parts, detections, gates, region_settings) -> Look:
     def run(name: str, *, policy: str, with_mask: bool = True) -> GatedImage:
         record = parts.one("felt", name)
         if not with_mask:
-            record = dataclasses.replace(record, gt_mask_path=None)
+            record = dataclasses.replace(record, gt_mask_paths=())
         return look(
             record,
             detections["felt"].detections[record.image_id],

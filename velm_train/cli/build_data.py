@@ -1,6 +1,7 @@
 """Checked settings in, data and detector objects out: plain branches, one function a group, no dotted-path magic."""
 
 import dataclasses
+import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import cast
@@ -16,12 +17,12 @@ from velm_train.core.hashing import sha256_json
 from velm_train.core.progress import Progress
 from velm_train.core.records import ImageRecord
 from velm_train.core.taxonomy import Taxonomy, derive_taxonomy, read_taxonomy
-from velm_train.datasets.generic import read_generic_folder, read_table
-from velm_train.datasets.mvtec_style import read_mvtec_style
+from velm_train.datasets.file_index import FileIndex
+from velm_train.datasets.indexing import Indexed, OnBadFile, index_images
+from velm_train.datasets.mvtec_style import find_mvtec_style
 from velm_train.datasets.protocols import SplitManifest, k_shot_manifest
-from velm_train.datasets.reading import choose_categories
+from velm_train.datasets.readers import READERS
 from velm_train.datasets.taxonomies import found_types, taxonomy_path
-from velm_train.datasets.textile import read_textile
 from velm_train.datasets.texture_specs import SEEN_TEXTURES, UNSEEN_TEXTURES
 from velm_train.datasets.textures import TEXTURES_VERSION, TextureCounts, make_textures
 from velm_train.detectors.patchcore import PatchCore
@@ -49,34 +50,33 @@ def unseen_categories(dataset: DatasetConfig) -> tuple[str, ...]:
     return tuple(dataset.unseen_categories)
 
 
-def read_records(
-    dataset: DatasetConfig, *, assets: AssetLibrary, store: ArtifactStore, progress: Progress
-) -> list[ImageRecord]:
+def read_records(dataset: DatasetConfig, *, assets: AssetLibrary, store: ArtifactStore, progress: Progress) -> Indexed:
     """Reads the dataset, making or fetching it first where it is an embedded one.
 
     Raises:
         DataError: if the folder is not as it has to be.
         AssetError: if an embedded set cannot be fetched.
     """
-    if dataset.reader == "textile":
-        root = assets.ensure("textile_images")
-        return _of_categories(read_textile(root, progress=progress), dataset.categories, root=root)
     if dataset.reader == "textures":
         root = _textures_folder(dataset, assets=assets, store=store, progress=progress)
-        return read_mvtec_style(root, dataset=dataset.name, categories=(), progress=progress)
-    assert dataset.root is not None
-    root = Path(dataset.root).expanduser()
-    if dataset.reader == "mvtec_style":
-        return read_mvtec_style(root, dataset=dataset.name, categories=dataset.categories, progress=progress)
-    if dataset.reader == "generic_folder":
-        return read_generic_folder(root, dataset=dataset.name, categories=dataset.categories, progress=progress)
-    return _of_categories(read_table(root, dataset=dataset.name, progress=progress), dataset.categories, root=root)
+        found = find_mvtec_style(root, categories=())
+    elif dataset.reader == "textile":
+        found = READERS["textile"](assets.ensure("textile_images"), categories=dataset.categories)
+    else:
+        assert dataset.root is not None
+        found = READERS[dataset.reader](Path(dataset.root).expanduser(), categories=dataset.categories)
+    return index_images(
+        found,
+        dataset=dataset.name,
+        index=make_file_index(store),
+        on_bad_file=cast("OnBadFile", dataset.on_bad_file),
+        progress=progress,
+    )
 
 
-def _of_categories(records: Sequence[ImageRecord], categories: Sequence[str], *, root: Path) -> list[ImageRecord]:
-    """Keeps the categories asked for, where the reader reads all."""
-    chosen = choose_categories(sorted({record.category for record in records}), categories, root=root)
-    return [record for record in records if record.category in chosen]
+def make_file_index(store: ArtifactStore) -> FileIndex:
+    """Returns what remembers hashes and sizes of image files between runs."""
+    return FileIndex(store.root / "file_index.sqlite", num_threads=os.cpu_count() or 1)
 
 
 def _textures_folder(dataset: DatasetConfig, *, assets: AssetLibrary, store: ArtifactStore, progress: Progress) -> Path:

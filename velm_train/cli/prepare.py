@@ -67,7 +67,7 @@ def prepare(shop: Workshop) -> Prepared:
     """
     config = shop.config
     with shop.stage("read data"):
-        records = read_records(config.dataset, assets=shop.assets, store=shop.store, progress=shop.progress)
+        records = read_records(config.dataset, assets=shop.assets, store=shop.store, progress=shop.progress).records
         taxonomy = make_taxonomy(config.dataset, records)
         unseen = unseen_categories(config.dataset)
         manifest = make_manifest(config.protocol, records=records, unseen=unseen, seed=config.seed)

@@ -4,10 +4,12 @@ from dataclasses import dataclass
 
 from velm_train.config.checks import at_least, between, inside, one_of, require
 from velm_train.core.errors import ConfigError
+from velm_train.datasets.readers import READERS
 from velm_train.datasets.texture_specs import PIECES_HW
 
 TASKS = ("run", "train", "instruct", "detect", "preview", "fetch", "doctor")
-READERS = ("textures", "textile", "mvtec_style", "generic_folder", "table")
+EMBEDDED_READERS = ("textures", "textile")
+READER_NAMES = ("textures", *READERS)
 
 
 @dataclass(kw_only=True, slots=True)
@@ -96,11 +98,12 @@ class DatasetConfig:
 
     Attributes:
         name: used in image ids and reports.
-        reader: textures and textile are made from fetched assets; mvtec_style, generic_folder and table read `root`.
+        reader: the layout on disk; textures and textile are made from fetched assets, all others read `root`.
         root: dataset folder (or CSV/JSONL file for table); must be null for the embedded readers.
         categories: categories to use; empty means all.
         unseen_categories: categories that training never sees.
         taxonomy: file name in data/taxonomies without .json, a path, or null to derive names from the folders.
+        on_bad_file: refuse stops at an image or mask that cannot be used; exclude leaves it out and says so.
         synthesis: how the textures set is made, or null.
     """
 
@@ -110,13 +113,15 @@ class DatasetConfig:
     categories: list[str]
     unseen_categories: list[str]
     taxonomy: str | None
+    on_bad_file: str
     synthesis: SynthesisConfig | None
 
     def __post_init__(self) -> None:
         """Checks the values."""
         require(bool(self.name), key="dataset.name", got="''", allowed="a name")
-        one_of("dataset.reader", self.reader, READERS)
-        embedded = self.reader in {"textures", "textile"}
+        one_of("dataset.reader", self.reader, READER_NAMES)
+        one_of("dataset.on_bad_file", self.on_bad_file, ("refuse", "exclude"))
+        embedded = self.reader in EMBEDDED_READERS
         require(
             embedded or self.root is not None,
             key="dataset.root",

@@ -2,7 +2,7 @@
 
 import os
 import struct
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -116,6 +116,18 @@ def read_gt_mask(path: Path, *, size_hw: SizeHW) -> BoolMap:
     if gt_mask.shape != size_hw:
         raise DataError(f"mask {path} is {gt_mask.shape[0]}x{gt_mask.shape[1]}, its image {size_hw[0]}x{size_hw[1]}")
     return gt_mask
+
+
+def read_gt_masks(paths: Sequence[Path], *, size_hw: SizeHW) -> BoolMap:
+    """Reads the masks of one image and returns where any of them marks a defect; all False without a mask.
+
+    Raises:
+        DataError: as `read_gt_mask`.
+    """
+    union = np.zeros(size_hw, dtype=np.bool_)
+    for path in paths:
+        union |= read_gt_mask(path, size_hw=size_hw)
+    return union
 
 
 def cut_out(image: RGBImage, box_xyxy: BoxXYXY) -> UInt8[np.ndarray, "crop_h crop_w 3"]:

@@ -20,6 +20,9 @@ from velm_train.core.shapes import AnomalyMap, ContourPoints
 NORMAL_DEFECT_TYPE = "good"
 """The folder name, and so the defect type, of a normal image."""
 
+TYPE_JOINER = "+"
+"""Joins the types of an image that shows several, in alphabetical order: `bubble+leak`."""
+
 NO_DEFECT_OPTION = "no defect"
 """The option meaning that the detector raised a false alarm."""
 
@@ -43,8 +46,9 @@ class ImageRecord:
     Attributes:
         image_id: `<dataset>/<category>/<path below the category folder>`, unique in a dataset.
         split: the folder the image came from ("train" or "test"), not its role in a protocol.
-        defect_type: the type's folder name; "good" is normal.
-        gt_mask_path: the mask file, or None (a normal image, or a defect nobody has outlined).
+        defect_type: the type's folder name; "good" is normal; several types of one image are joined by TYPE_JOINER.
+        gt_mask_paths: the mask files, whose union is the defect; empty for a defect that nobody has outlined. A
+            normal image has none, or blank ones.
         sha256: of the image file's bytes.
         group_id: the physical part; equal for several views of one part. Defaults to image_id at the reader.
         size_hw: height and width in pixels after EXIF rotation.
@@ -56,7 +60,7 @@ class ImageRecord:
     split: Split
     defect_type: str
     image_path: Path
-    gt_mask_path: Path | None
+    gt_mask_paths: tuple[Path, ...]
     sha256: str
     group_id: str
     size_hw: SizeHW
@@ -67,6 +71,17 @@ class ImageRecord:
             raise DataError(f"{self.image_id}: size_hw is {self.size_hw}; both sides must be at least 1 pixel")
         if len(self.sha256) != 64:
             raise DataError(f"{self.image_id}: sha256 has {len(self.sha256)} characters instead of 64")
+        parts = self.defect_type.split(TYPE_JOINER)
+        if not all(parts) or parts != sorted(set(parts)) or (len(parts) > 1 and NORMAL_DEFECT_TYPE in parts):
+            raise DataError(
+                f"{self.image_id}: defect_type is {self.defect_type!r}; several types are joined by {TYPE_JOINER!r} in "
+                "alphabetical order, each once, and 'good' stands alone"
+            )
+
+    @property
+    def defect_types(self) -> tuple[str, ...]:
+        """Every type the image shows, in alphabetical order; empty for a normal image."""
+        return tuple(self.defect_type.split(TYPE_JOINER)) if self.gt_label else ()
 
     @property
     def gt_label(self) -> bool:

@@ -1,25 +1,21 @@
-"""Reads plain folders `<category>/<type>/*` and tables (CSV, JSONL) of images: files in, `ImageRecord`s out."""
+"""Reads plain folders `<category>/<type>/*` and tables (CSV, JSONL) of images: files in, `FoundImage`s out."""
 
 import csv
 import json
-import logging
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from velm_train.core.errors import DataError
-from velm_train.core.progress import Progress
-from velm_train.core.records import NORMAL_DEFECT_TYPE, ImageRecord, Split
+from velm_train.core.records import NORMAL_DEFECT_TYPE, Split
+from velm_train.datasets.found import Found, FoundImage, types_of_folder
 from velm_train.datasets.reading import (
     choose_categories,
     list_folders,
     list_images,
-    make_record,
     nearest,
     require_root,
 )
-
-logger = logging.getLogger(__name__)
 
 MASKS_FOLDER = "masks"
 """Folder beside a category's types that holds `<type>/<stem>.png`."""
@@ -33,67 +29,51 @@ def split_of(defect_type: str) -> Split:
     return "train" if defect_type == NORMAL_DEFECT_TYPE else "test"
 
 
-def read_generic_folder(
-    root: Path, *, dataset: str, categories: Sequence[str], progress: Progress
-) -> list[ImageRecord]:
-    """Reads `<root>/<category>/<type>/*`, where type `good` holds the normals.
+def find_generic_folder(root: Path, *, categories: Sequence[str]) -> Found:
+    """Finds `<root>/<category>/<type>/*`, where type `good` holds the normals.
 
     Masks, if any, are `<root>/<category>/masks/<type>/<stem>.<suffix>`. There is no split on disk: normals get
     split "train" and defects "test"; a protocol gives the roles.
 
     Args:
         root: folder that holds one folder a category.
-        dataset: name used in every image_id.
         categories: categories to read; empty for all.
-        progress: receives one unit an image.
-
-    Returns:
-        Records sorted by image_id.
 
     Raises:
-        DataError: if the root, a category, an image or a mask is not as it has to be.
+        DataError: if the root, a category or a mask is not as it has to be.
     """
     require_root(root)
     chosen = choose_categories([folder.name for folder in list_folders(root)], categories, root=root)
-    found = [(category, path) for category in chosen for path in _category_images(root / category)]
-    records: list[ImageRecord] = []
-    with progress.stage(f"reading {dataset}", total=len(found)) as advance:
-        for category, path in found:
-            records.append(
-                make_record(
-                    path,
-                    dataset=dataset,
-                    category=category,
-                    relative_path=f"{path.parent.name}/{path.name}",
-                    split=split_of(path.parent.name),
-                    defect_type=path.parent.name,
-                    gt_mask_path=_mask_of(path),
-                    group_id=None,
-                )
-            )
-            advance(1)
-    logger.info("%s: %d images of %d categories in %s", dataset, len(records), len(chosen), root)
-    return sorted(records, key=lambda record: record.image_id)
+    images = tuple(image for category in chosen for image in _category_images(root / category))
+    return Found(images=images, notes=())
 
 
-def _category_images(folder: Path) -> list[Path]:
+def _category_images(folder: Path) -> list[FoundImage]:
     if not list_images(folder / NORMAL_DEFECT_TYPE):
         raise DataError(f"category {folder.name!r}: no normal images in {folder / NORMAL_DEFECT_TYPE}")
+    found: list[FoundImage] = []
     types = [entry for entry in list_folders(folder) if entry.name != MASKS_FOLDER]
-    images = [path for entry in types for path in list_images(entry)]
-    stems = {(path.parent.name, path.stem) for path in images}
-    for mask_folder in list_folders(folder / MASKS_FOLDER):
-        for mask in list_images(mask_folder):
-            if (mask_folder.name, mask.stem) not in stems:
-                raise DataError(f"mask {mask} has no image named {mask.stem} in {folder / mask_folder.name}")
-    return images
-
-
-def _mask_of(path: Path) -> Path | None:
-    if path.parent.name == NORMAL_DEFECT_TYPE:
-        return None
-    masks = list_images(path.parent.parent / MASKS_FOLDER / path.parent.name)
-    return next((mask for mask in masks if mask.stem == path.stem), None)
+    for entry in types:
+        masks = {mask.stem: mask for mask in list_images(folder / MASKS_FOLDER / entry.name)}
+        images = list_images(entry)
+        for stem in sorted(set(masks) - {path.stem for path in images}):
+            raise DataError(f"mask {masks[stem]} has no image named {stem} in {entry}")
+        found += [
+            FoundImage(
+                path=path,
+                category=folder.name,
+                relative_path=f"{entry.name}/{path.name}",
+                split=split_of(entry.name),
+                defect_types=types_of_folder(entry.name),
+                gt_mask_paths=(masks[path.stem],) if path.stem in masks else (),
+                group_id=None,
+                where="",
+            )
+            for path in images
+        ]
+    for orphan in sorted({entry.name for entry in list_folders(folder / MASKS_FOLDER)} - {one.name for one in types}):
+        raise DataError(f"masks in {folder / MASKS_FOLDER / orphan} have no images: {folder / orphan} does not exist")
+    return found
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -104,33 +84,22 @@ class _Row:
     fields: dict[str, str]
 
 
-def read_table(path: Path, *, dataset: str, progress: Progress) -> list[ImageRecord]:
+def find_table(path: Path, *, categories: Sequence[str]) -> Found:
     """Reads a CSV or JSONL table with columns image, category, defect_type and optionally mask, group, split.
 
-    Paths are relative to the table's folder. Without a split, normals are "train" and defects "test".
+    Paths are relative to the table's folder. Without a split, normals are "train" and defects "test". Several types
+    of one image are joined by `+`.
 
     Args:
         path: file that ends in .csv or .jsonl.
-        dataset: name used in every image_id.
-        progress: receives one unit a row.
-
-    Returns:
-        Records sorted by image_id.
+        categories: categories to read; empty for all.
 
     Raises:
         DataError: naming the row (line of the file) that is wrong.
     """
-    rows = _read_rows(path)
-    records: dict[str, ImageRecord] = {}
-    with progress.stage(f"reading {dataset}", total=len(rows)) as advance:
-        for row in rows:
-            record = _row_record(row, folder=path.parent, dataset=dataset)
-            if record.image_id in records:
-                raise DataError(f"{row.where}: image {row.fields['image']!r} is listed twice")
-            records[record.image_id] = record
-            advance(1)
-    logger.info("%s: %d images in %s", dataset, len(records), path)
-    return [records[image_id] for image_id in sorted(records)]
+    images = [_row_image(row, folder=path.parent) for row in _read_rows(path)]
+    chosen = choose_categories(sorted({image.category for image in images}), categories, root=path)
+    return Found(images=tuple(image for image in images if image.category in chosen), notes=())
 
 
 def _read_rows(path: Path) -> list[_Row]:
@@ -189,7 +158,7 @@ def _check_columns(where: str, columns: list[str]) -> None:
         raise DataError(f"{where}: columns {', '.join(missing)} are missing; required: {', '.join(_REQUIRED_COLUMNS)}")
 
 
-def _row_record(row: _Row, *, folder: Path, dataset: str) -> ImageRecord:
+def _row_image(row: _Row, *, folder: Path) -> FoundImage:
     fields = dict.fromkeys(_OPTIONAL_COLUMNS, "") | row.fields
     for column in _REQUIRED_COLUMNS:
         if not fields[column]:
@@ -200,16 +169,13 @@ def _row_record(row: _Row, *, folder: Path, dataset: str) -> ImageRecord:
     split: Split = split_of(defect_type)
     if fields["split"]:
         split = "train" if fields["split"] == "train" else "test"
-    try:
-        return make_record(
-            folder / fields["image"],
-            dataset=dataset,
-            category=fields["category"],
-            relative_path=Path(fields["image"]).as_posix().lstrip("/"),
-            split=split,
-            defect_type=defect_type,
-            gt_mask_path=folder / fields["mask"] if fields["mask"] else None,
-            group_id=fields["group"] or None,
-        )
-    except DataError as error:
-        raise DataError(f"{row.where}: {error}") from error
+    return FoundImage(
+        path=folder / fields["image"],
+        category=fields["category"],
+        relative_path=Path(fields["image"]).as_posix().lstrip("/"),
+        split=split,
+        defect_types=types_of_folder(defect_type),
+        gt_mask_paths=(folder / fields["mask"],) if fields["mask"] else (),
+        group_id=fields["group"] or None,
+        where=row.where,
+    )

@@ -1,14 +1,13 @@
-"""What all folder readers share: folders and files in, checked `ImageRecord`s out."""
+"""What all readers share: folders in, the picture files and folders inside them out."""
 
 import csv
 import difflib
+import errno
+import os
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from velm_train.core.errors import DataError
-from velm_train.core.hashing import sha256_file
-from velm_train.core.images import read_size_hw
-from velm_train.core.records import ImageRecord, Split
 
 IMAGE_SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".bmp", ".tif", ".tiff"})
 """Picture files that are read, in lower case; upper case is read as well."""
@@ -24,21 +23,48 @@ def nearest(name: str, known: Iterable[str]) -> str:
 
 
 def list_images(folder: Path) -> list[Path]:
-    """Returns the picture files directly inside a folder, sorted by name; none if there is no such folder."""
-    if not folder.is_dir():
-        return []
-    return sorted(
-        path
-        for path in folder.iterdir()
-        if path.is_file() and path.suffix.lower() in IMAGE_SUFFIXES and not path.name.startswith(".")
-    )
+    """Returns the picture files directly inside a folder, sorted by name; none if there is no such folder.
+
+    Raises:
+        DataError: for a symbolic link that leads nowhere or in a circle.
+    """
+    return [Path(entry.path) for entry in _entries(folder) if entry.is_file() and is_image_name(entry.name)]
+
+
+def is_image_name(name: str) -> bool:
+    """Tells whether a file name ends like a picture's, in lower or upper case."""
+    return Path(name).suffix.lower() in IMAGE_SUFFIXES
 
 
 def list_folders(folder: Path) -> list[Path]:
-    """Returns the visible folders directly inside a folder, sorted by name; none if there is no such folder."""
+    """Returns the visible folders directly inside a folder, sorted by name; none if there is no such folder.
+
+    Raises:
+        DataError: for a symbolic link that leads nowhere or in a circle.
+    """
+    return [Path(entry.path) for entry in _entries(folder) if entry.is_dir()]
+
+
+def _entries(folder: Path) -> list[os.DirEntry[str]]:
+    """Returns the visible entries of a folder, sorted by name."""
     if not folder.is_dir():
         return []
-    return sorted(path for path in folder.iterdir() if path.is_dir() and not path.name.startswith("."))
+    with os.scandir(folder) as found:
+        entries = sorted((entry for entry in found if not entry.name.startswith(".")), key=lambda entry: entry.name)
+    for entry in entries:
+        if entry.is_symlink():
+            _follow(Path(entry.path))
+    return entries
+
+
+def _follow(link: Path) -> None:
+    try:
+        link.stat()
+    except OSError as error:
+        reason = "leads in a circle" if error.errno == errno.ELOOP else f"leads nowhere ({error.strerror})"
+        raise DataError(f"symbolic link {link} {reason}; mend or remove it") from error
+    if link.resolve() in link.absolute().parents:
+        raise DataError(f"symbolic link {link} leads to a folder that holds it; remove it")
 
 
 def require_root(root: Path) -> None:
@@ -66,55 +92,6 @@ def choose_categories(present: Sequence[str], requested: Sequence[str], *, root:
             known = ", ".join(sorted(present))
             raise DataError(f"category {name!r} is not in {root}{nearest(name, present)}; found: {known}")
     return sorted(set(requested) if requested else set(present))
-
-
-def make_record(
-    path: Path,
-    *,
-    dataset: str,
-    category: str,
-    relative_path: str,
-    split: Split,
-    defect_type: str,
-    gt_mask_path: Path | None,
-    group_id: str | None,
-) -> ImageRecord:
-    """Reads an image's header and hash and makes its record.
-
-    Args:
-        path: the image file.
-        dataset: name of the data set.
-        category: name of the category.
-        relative_path: path below the category folder, with forward slashes.
-        split: the folder's split.
-        defect_type: the type's folder name.
-        gt_mask_path: its mask, or None.
-        group_id: the physical part, or None for an image of its own.
-
-    Raises:
-        DataError: if the image or mask cannot be read, or their sizes differ.
-    """
-    size_hw = read_size_hw(path)
-    if gt_mask_path is not None:
-        mask_hw = read_size_hw(gt_mask_path)
-        if mask_hw != size_hw:
-            raise DataError(
-                f"mask {gt_mask_path} is {mask_hw[0]}x{mask_hw[1]} (height x width), its image {path} "
-                f"{size_hw[0]}x{size_hw[1]}; they must be equal"
-            )
-    image_id = f"{dataset}/{category}/{relative_path}"
-    return ImageRecord(
-        image_id=image_id,
-        dataset=dataset,
-        category=category,
-        split=split,
-        defect_type=defect_type,
-        image_path=path,
-        gt_mask_path=gt_mask_path,
-        sha256=sha256_file(path),
-        group_id=image_id if group_id is None else group_id,
-        size_hw=size_hw,
-    )
 
 
 def read_groups(root: Path) -> dict[str, str] | None:

@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from velm_train.core.errors import DataError
-from velm_train.core.records import NORMAL_DEFECT_TYPE, ImageRecord
+from velm_train.core.records import ImageRecord
 from velm_train.datasets.reading import nearest
 
 _PACKAGE = Path(__file__).resolve().parents[1]
@@ -37,5 +37,5 @@ def found_types(records: Iterable[ImageRecord]) -> dict[str, set[str]]:
     """Returns category -> defect types that occur, without "good"; a category of normals alone has an empty set."""
     types: defaultdict[str, set[str]] = defaultdict(set)
     for record in records:
-        types[record.category] |= {record.defect_type} - {NORMAL_DEFECT_TYPE}
+        types[record.category] |= set(record.defect_types)
     return dict(types)

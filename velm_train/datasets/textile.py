@@ -1,17 +1,14 @@
-"""Reads the published textile set: `images/{nominal,local,global}/*.jpg` in, `ImageRecord`s of one category out."""
+"""Reads the published textile set: `images/{nominal,local,global}/*.jpg` in, `FoundImage`s of one category out."""
 
-import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
 
 from velm_train.core.errors import DataError
-from velm_train.core.progress import Progress
-from velm_train.core.records import NORMAL_DEFECT_TYPE, ImageRecord
+from velm_train.core.records import NORMAL_DEFECT_TYPE
+from velm_train.datasets.found import Found, FoundImage, types_of_folder
 from velm_train.datasets.generic import split_of
-from velm_train.datasets.reading import list_images, make_record
-
-logger = logging.getLogger(__name__)
+from velm_train.datasets.reading import choose_categories, list_images
 
 TEXTILE = "textile"
 """Name of the data set and of its only category."""
@@ -22,40 +19,33 @@ TEXTILE_FOLDERS: Mapping[str, str] = MappingProxyType(
 """Folder -> defect type."""
 
 
-def read_textile(root: Path, *, progress: Progress) -> list[ImageRecord]:
-    """Reads the set, whose images were simulated and have labels but no masks and no split.
+def find_textile(root: Path, *, categories: Sequence[str]) -> Found:
+    """Finds the set's images, which were simulated and have labels but no masks and no split.
 
     Args:
         root: folder that holds `images/nominal`, `images/local` and `images/global`.
-        progress: receives one unit an image.
-
-    Returns:
-        Records sorted by image_id; normals have split "train", defects "test".
+        categories: empty, or the set's only one.
 
     Raises:
-        DataError: if one of the folders holds no images or an image cannot be read.
+        DataError: if one of the folders holds no images.
     """
-    found: list[tuple[Path, str]] = []
+    choose_categories([TEXTILE], categories, root=root)
+    images: list[FoundImage] = []
     for folder, defect_type in TEXTILE_FOLDERS.items():
-        images = list_images(root / "images" / folder)
-        if not images:
+        paths = list_images(root / "images" / folder)
+        if not paths:
             raise DataError(f"textile set: no images in {root / 'images' / folder}; fetch the textile_images asset")
-        found += [(path, defect_type) for path in images]
-    records: list[ImageRecord] = []
-    with progress.stage(f"reading {TEXTILE}", total=len(found)) as advance:
-        for path, defect_type in found:
-            records.append(
-                make_record(
-                    path,
-                    dataset=TEXTILE,
-                    category=TEXTILE,
-                    relative_path=f"{path.parent.name}/{path.name}",
-                    split=split_of(defect_type),
-                    defect_type=defect_type,
-                    gt_mask_path=None,
-                    group_id=None,
-                )
+        images += [
+            FoundImage(
+                path=path,
+                category=TEXTILE,
+                relative_path=f"{folder}/{path.name}",
+                split=split_of(defect_type),
+                defect_types=types_of_folder(defect_type),
+                gt_mask_paths=(),
+                group_id=None,
+                where="",
             )
-            advance(1)
-    logger.info("%s: %d images in %s", TEXTILE, len(records), root)
-    return sorted(records, key=lambda record: record.image_id)
+            for path in paths
+        ]
+    return Found(images=tuple(images), notes=())

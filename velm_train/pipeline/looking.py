@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from velm_train.core.artifacts import ArtifactStore, StageKey, write_atomic
 from velm_train.core.errors import GateError
-from velm_train.core.images import read_gt_mask
+from velm_train.core.images import read_gt_masks
 from velm_train.core.records import Detection, GateDecision, GatePolicy, ImageRecord, Region, Role
 from velm_train.gating.gate import CalibratedGate
 from velm_train.pipeline.detection import CategoryDetections
@@ -113,10 +113,10 @@ def _regions(
     policy: GatePolicy,
     settings: RegionSettings,
 ) -> list[Region]:
-    if policy == "oracle" and record.gt_mask_path is not None:
+    if policy == "oracle" and record.gt_label and record.gt_mask_paths:
         return regions_from_gt_mask(
             record.image_id,
-            read_gt_mask(record.gt_mask_path, size_hw=record.size_hw),
+            read_gt_masks(record.gt_mask_paths, size_hw=record.size_hw),
             anomaly_map=detection.anomaly_map,
             min_area_px=settings.min_area_px,
             merge_distance_px=settings.merge_distance_px,
