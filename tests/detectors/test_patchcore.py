@@ -24,9 +24,13 @@ def make(backbone, **changes) -> PatchCore:
     return PatchCore(backbone, settings, device=CPU, batch_size=4)
 
 
+def names(images) -> list[str]:
+    return [str(index) for index in range(len(images))]
+
+
 def fitted(backbone, images, **changes) -> PatchCore:
     detector = make(backbone, **changes)
-    detector.fit(images, image_ids=[str(index) for index in range(len(images))])
+    detector.fit(images, image_ids=names(images), group_ids=names(images))
     return detector
 
 
@@ -38,8 +42,8 @@ def test_patchcore_is_a_detector(make_backbone):
 
 def test_defect_scores_above_every_good_image_and_peaks_at_its_place(make_backbone, good_images, bad_image):
     detector = fitted(make_backbone(0), good_images)
-    (detection,) = detector.detect([bad_image])
-    assert detection.anomaly_score > max(loo.anomaly_score for loo in detector.leave_one_out())
+    (detection,) = detector.detect([bad_image], image_ids=["bad"])
+    assert detection.anomaly_score > max(loo.anomaly_score for loo in detector.out_of_sample())
     assert detection.anomaly_map.shape == (12, 20)
     assert detection.anomaly_map.dtype == np.float32
     row, column = np.unravel_index(detection.anomaly_map.argmax(), (12, 20))
@@ -58,7 +62,7 @@ def test_full_bank_map_equals_scikit_learn(make_backbone, good_images, bad_image
     bank = (values * scales).flatten(0, 1).numpy()
     query = (extract([bad_image]).values[0] * scales).numpy()
     expected = NearestNeighbors(n_neighbors=1, algorithm="brute").fit(bank).kneighbors(query)[0][:, 0]
-    (detection,) = detector.detect([bad_image])
+    (detection,) = detector.detect([bad_image], image_ids=["bad"])
     np.testing.assert_allclose(detection.anomaly_map.ravel(), expected, rtol=1e-4, atol=1e-5)
     assert detection.anomaly_score == detection.anomaly_map.max()
 
@@ -67,25 +71,26 @@ def test_full_bank_map_equals_scikit_learn(make_backbone, good_images, bad_image
 def test_leave_one_out_equals_refitting_without_the_image_on_the_full_bank(make_backbone, good_images, reweight):
     changes = {"coreset_fraction": 1.0, "max_patches": 10**6, "reweight": reweight}
     detector = fitted(make_backbone(0), good_images, **changes)
-    for left_out, loo in enumerate(detector.leave_one_out()):
+    for left_out, loo in enumerate(detector.out_of_sample()):
         others = [image for index, image in enumerate(good_images) if index != left_out]
-        (refitted,) = fitted(make_backbone(0), others, **changes).detect([good_images[left_out]])
+        refit = fitted(make_backbone(0), others, **changes)
+        (refitted,) = refit.detect([good_images[left_out]], image_ids=["left out"])
         np.testing.assert_allclose(loo.anomaly_map, refitted.anomaly_map, rtol=1e-5)
         assert loo.anomaly_score == pytest.approx(refitted.anomaly_score, rel=1e-5)
 
 
 def test_leave_one_out_is_above_the_in_sample_score(make_backbone, good_images):
     detector = fitted(make_backbone(0), good_images, coreset_fraction=1.0)
-    in_sample = detector.detect(good_images)
+    in_sample = detector.detect(good_images, image_ids=names(good_images))
     assert all(one.anomaly_score < 1e-3 for one in in_sample)
-    assert all(one.anomaly_score > 0.05 for one in detector.leave_one_out())
+    assert all(one.anomaly_score > 0.05 for one in detector.out_of_sample())
 
 
 def test_single_fitted_image_cannot_be_left_out(make_backbone, good_images, bad_image):
     detector = fitted(make_backbone(0), good_images[:1])
-    assert detector.detect([bad_image])[0].anomaly_score > 0
+    assert detector.detect([bad_image], image_ids=["bad"])[0].anomaly_score > 0
     with pytest.raises(GateError, match="fitted on 1 image"):
-        detector.leave_one_out()
+        detector.out_of_sample()
 
 
 def test_bank_of_one_image_s_vectors_is_refused(make_backbone, good_images):
@@ -117,7 +122,7 @@ def test_every_knob_changes_score_and_identity(make_backbone, good_images, bad_i
     base = fitted(make_backbone(0), good_images, **base_changes)
     changed = fitted(make_backbone(0), good_images, **changes)
     images = [bad_image, *good_images]
-    scores, other = ([one.anomaly_score for one in d.detect(images)] for d in (base, changed))
+    scores, other = ([one.anomaly_score for one in d.detect(images, image_ids=names(images))] for d in (base, changed))
     assert scores != other
     assert base.settings_hash != changed.settings_hash
     assert base.identity != changed.identity
@@ -125,7 +130,7 @@ def test_every_knob_changes_score_and_identity(make_backbone, good_images, bad_i
 
 def test_top_fraction_is_the_mean_of_the_largest_values(make_backbone, good_images, bad_image):
     detector = fitted(make_backbone(0), good_images, score_top_fraction=0.1)
-    (detection,) = detector.detect([bad_image])
+    (detection,) = detector.detect([bad_image], image_ids=["bad"])
     expected = np.sort(detection.anomaly_map.ravel())[-24:].astype(np.float64).mean()
     assert detection.anomaly_score == pytest.approx(expected, rel=1e-7)
 
@@ -133,8 +138,9 @@ def test_top_fraction_is_the_mean_of_the_largest_values(make_backbone, good_imag
 def test_fit_is_deterministic_and_batches_do_not_matter(make_backbone, good_images, bad_image):
     one, two = fitted(make_backbone(0), good_images), fitted(make_backbone(0), good_images)
     assert one.identity == two.identity
-    together = one.detect([*good_images, bad_image])
-    np.testing.assert_allclose(together[-1].anomaly_map, one.detect([bad_image])[0].anomaly_map, atol=1e-6)
+    together = one.detect([*good_images, bad_image], image_ids=names([*good_images, bad_image]))
+    (alone,) = one.detect([bad_image], image_ids=["bad"])
+    np.testing.assert_allclose(together[-1].anomaly_map, alone.anomaly_map, atol=1e-6)
 
 
 def test_identity_depends_on_backbone_and_images(make_backbone, good_images):
@@ -150,8 +156,9 @@ def test_state_survives_an_array_file(make_backbone, good_images, bad_image):
     restored.load_state(load(save(detector.state())))
     assert restored.identity == detector.identity
     assert restored.fitted_image_ids == [str(index) for index in range(6)]
-    assert restored.detect([bad_image])[0].anomaly_score == detector.detect([bad_image])[0].anomaly_score
-    for one, two in zip(restored.leave_one_out(), detector.leave_one_out(), strict=True):
+    again, before = (one.detect([bad_image], image_ids=["bad"])[0] for one in (restored, detector))
+    assert again.anomaly_score == before.anomaly_score
+    for one, two in zip(restored.out_of_sample(), detector.out_of_sample(), strict=True):
         assert one.anomaly_score == two.anomaly_score
         np.testing.assert_array_equal(one.anomaly_map, two.anomaly_map)
 
@@ -166,7 +173,7 @@ def test_state_of_other_settings_or_with_missing_arrays_is_refused(make_backbone
 
 def test_unfitted_detector_refuses_to_work(make_backbone, bad_image):
     detector = make(make_backbone(0))
-    for call in (lambda: detector.detect([bad_image]), detector.leave_one_out, detector.state):
+    for call in (lambda: detector.detect([bad_image], image_ids=["bad"]), detector.out_of_sample, detector.state):
         with pytest.raises(GateError, match="not fitted"):
             call()
     assert len(detector.settings_hash) == 64
@@ -176,7 +183,7 @@ def test_ids_must_match_the_images(make_backbone, good_images):
     detector = make(make_backbone(0))
     for images, ids in ((good_images, ["a"]), (good_images[:2], ["a", "a"]), ([], [])):
         with pytest.raises(DataError, match="distinct id"):
-            detector.fit(images, image_ids=ids)
+            detector.fit(images, image_ids=ids, group_ids=ids)
 
 
 def test_unknown_layer_is_refused_before_anything_is_computed(make_backbone):
@@ -185,7 +192,7 @@ def test_unknown_layer_is_refused_before_anything_is_computed(make_backbone):
 
 
 def test_no_images_give_no_detections(make_backbone, good_images):
-    assert fitted(make_backbone(0), good_images).detect([]) == []
+    assert fitted(make_backbone(0), good_images).detect([], image_ids=[]) == []
     assert json.dumps(fitted(make_backbone(0), good_images[:2]).fitted_image_ids) == '["0", "1"]'
 
 
@@ -195,15 +202,15 @@ def test_diffuse_score_is_the_larger_statistic_in_deviations_of_the_other_left_o
     backbone = make_backbone(0)
     plain = fitted(backbone, good_images, coreset_fraction=1.0, max_patches=10**6)
     both = fitted(backbone, good_images, coreset_fraction=1.0, max_patches=10**6, score_diffuse=True)
-    usual = np.array([[d.anomaly_score, d.anomaly_map.mean()] for d in plain.leave_one_out()])
+    usual = np.array([[d.anomaly_score, d.anomaly_map.mean()] for d in plain.out_of_sample()])
 
     def deviations(statistics, others):
         return max((statistics[i] - others[:, i].mean()) / others[:, i].std() for i in range(2))
 
-    found = plain.detect([bad_image])[0]
+    found = plain.detect([bad_image], image_ids=["bad"])[0]
     expected = deviations([found.anomaly_score, found.anomaly_map.mean()], usual)
-    assert both.detect([bad_image])[0].anomaly_score == pytest.approx(expected, rel=1e-4)
-    for index, detection in enumerate(both.leave_one_out()):
+    assert both.detect([bad_image], image_ids=["bad"])[0].anomaly_score == pytest.approx(expected, rel=1e-4)
+    for index, detection in enumerate(both.out_of_sample()):
         expected = deviations(usual[index], np.delete(usual, index, axis=0))
         assert detection.anomaly_score == pytest.approx(expected, rel=1e-4)
 
@@ -211,3 +218,14 @@ def test_diffuse_score_is_the_larger_statistic_in_deviations_of_the_other_left_o
 def test_diffuse_score_needs_two_other_images(make_backbone, good_images):
     with pytest.raises(GateError, match="score_diffuse"):
         fitted(make_backbone(0), good_images[:2], coreset_fraction=1.0, score_diffuse=True)
+
+
+def test_images_of_one_part_are_left_out_together(make_backbone, good_images):
+    doubled = [*good_images, good_images[0]]
+    detector = make(make_backbone(0))
+    detector.fit(doubled, image_ids=names(doubled), group_ids=[*names(good_images), "0"])
+    first, *_, copy = detector.out_of_sample()
+    apart = make(make_backbone(0))
+    apart.fit(doubled, image_ids=names(doubled), group_ids=names(doubled))
+    assert first.anomaly_score == copy.anomaly_score > 0.05
+    assert apart.out_of_sample()[0].anomaly_score < first.anomaly_score

@@ -11,7 +11,7 @@ import pytest
 
 from velm_train.core.artifacts import ArtifactStore
 from velm_train.core.errors import DataError
-from velm_train.core.images import read_rgb
+from velm_train.core.images import LazyImages, read_rgb
 from velm_train.core.progress import SilentProgress
 from velm_train.detectors.patchcore import PatchCore
 from velm_train.pipeline.detection import CategoryDetections, detect_categories
@@ -52,13 +52,14 @@ def test_normal_training_images_are_scored_without_themselves_and_the_others_pla
 ) -> None:
     train = [parts.one("felt", f"train/good/00{number}.png") for number in range(4)]
     detector = new_detector()
-    detector.fit([read_rgb(r.image_path) for r in train], image_ids=[r.image_id for r in train])
+    ids = [r.image_id for r in train]
+    detector.fit([read_rgb(r.image_path) for r in train], image_ids=ids, group_ids=ids)
     felt = detections["felt"]
-    for record, left_out in zip(train, detector.leave_one_out(), strict=True):
+    for record, left_out in zip(train, detector.out_of_sample(), strict=True):
         assert felt.detections[record.image_id].anomaly_score == left_out.anomaly_score
     for name in ("train/good/004.png", "test/good/000.png", "test/spot/000.png", "test/spot/001.png"):
         record = parts.one("felt", name)
-        (plain,) = detector.detect([read_rgb(record.image_path)])
+        (plain,) = detector.detect([read_rgb(record.image_path)], image_ids=[record.image_id])
         found = felt.detections[record.image_id]
         assert found.anomaly_score == pytest.approx(plain.anomaly_score, rel=1e-5)
         np.testing.assert_allclose(found.anomaly_map, plain.anomaly_map, rtol=2e-3)  # kept as float16
@@ -143,10 +144,10 @@ def test_stopped_run_keeps_the_categories_it_finished(parts, detect, progress, n
         detector = new_detector()
         plain = detector.fit
 
-        def fit(images: list[np.ndarray], *, image_ids: list[str]) -> None:
+        def fit(images: LazyImages, *, image_ids: list[str], group_ids: list[str]) -> None:
             if "/steel/" in image_ids[0]:
                 raise Stopped
-            plain(images, image_ids=image_ids)
+            plain(images, image_ids=image_ids, group_ids=group_ids)
 
         detector.fit = fit
         return detector

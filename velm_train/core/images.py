@@ -5,6 +5,7 @@ import struct
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import overload
 
 import numpy as np
 from jaxtyping import UInt8
@@ -128,6 +129,33 @@ def read_gt_masks(paths: Sequence[Path], *, size_hw: SizeHW) -> BoolMap:
     for path in paths:
         union |= read_gt_mask(path, size_hw=size_hw)
     return union
+
+
+class LazyImages(Sequence[RGBImage]):
+    """Pictures that are read from disk each time one is asked for, so that thousands need no memory."""
+
+    def __init__(self, paths: Sequence[Path]) -> None:
+        """Remembers the files; none is opened."""
+        self._paths = tuple(paths)
+
+    def __len__(self) -> int:
+        return len(self._paths)
+
+    @overload
+    def __getitem__(self, index: int) -> RGBImage: ...
+
+    @overload
+    def __getitem__(self, index: slice) -> "LazyImages": ...
+
+    def __getitem__(self, index: int | slice) -> "RGBImage | LazyImages":
+        """Reads one picture, or returns the pictures of a slice, still unread.
+
+        Raises:
+            DataError: as `read_rgb`.
+        """
+        if isinstance(index, slice):
+            return LazyImages(self._paths[index])
+        return read_rgb(self._paths[index])
 
 
 def cut_out(image: RGBImage, box_xyxy: BoxXYXY) -> UInt8[np.ndarray, "crop_h crop_w 3"]:

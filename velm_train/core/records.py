@@ -32,6 +32,9 @@ NONE_OF_THESE_OPTION = "none of these"
 Split = Literal["train", "test"]
 Role = Literal["train", "calibration", "reference", "validation", "test"]
 GatePolicy = Literal["detector", "oracle", "off"]
+CalibrationKind = Literal["leave_one_out", "k_fold", "split"]
+"""How the scores that calibrate a gate were made out-of-sample."""
+
 RegionSource = Literal["detector", "oracle", "whole_image"]
 ViewKind = Literal["reference", "query", "query_contour", "crop"]
 

@@ -16,21 +16,21 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from scipy.ndimage import gaussian_filter
 from torch import Tensor
 
 from velm_train.backbones.protocol import Backbone
-from velm_train.core.errors import ArtifactError, DataError, GateError
+from velm_train.core.errors import ArtifactError, GateError
 from velm_train.core.hashing import sha256_json
-from velm_train.core.records import SizeHW
+from velm_train.core.records import CalibrationKind, SizeHW
 from velm_train.detectors.coreset import greedy_coreset, projection_matrix
 from velm_train.detectors.neighbours import nearest, neighbourhood_weight
 from velm_train.detectors.patch_features import PatchExtractor
-from velm_train.detectors.protocol import RawDetection, RGBImages
+from velm_train.detectors.protocol import Need, RawDetection, RGBImages
 from velm_train.detectors.scores import score_statistics, standardised, top_mean
 from velm_train.detectors.settings import PatchCoreSettings
-from velm_train.detectors.state import array_to_text, hash_arrays, text_to_array
+from velm_train.detectors.state import array_to_text, group_numbers, hash_arrays, require_images, text_to_array
 
 logger = logging.getLogger(__name__)
 
@@ -51,16 +51,18 @@ _STATE_NAMES = (
 
 
 class PatchCore:
-    """A memory-bank detector of one category with exact leave-one-image-out scores.
+    """A memory-bank detector with exact leave-one-group-out scores.
 
-    Leave-one-out: an image is scored against the bank without its own vectors, with layer scales that do not know it
-    either. That exclusion is exact. What is not exact, unless the whole bank is kept, is the coreset: it was selected
-    once with all images, so it may hold fewer vectors of the other images than a coreset made without the left-out
-    image would, where that image's vectors covered for them. With `coreset_fraction=1` and room in `max_patches`
-    leave-one-out equals refitting without the image.
+    Leave-one-out: an image is scored against the bank without the vectors of its group (its physical part), with layer
+    scales that do not know them either. That exclusion is exact. What is not exact, unless the whole bank is kept, is
+    the coreset: it was selected once with all images, so it may hold fewer vectors of the other images than a coreset
+    made without the left-out image would, where that image's vectors covered for them. With `coreset_fraction=1` and
+    room in `max_patches` leave-one-out equals refitting without the image.
     """
 
+    needs: frozenset[Need] = frozenset({"normals"})
     transductive = False
+    calibration: CalibrationKind = "leave_one_out"
 
     def __init__(
         self, backbone: Backbone, settings: PatchCoreSettings, *, device: torch.device, batch_size: int = 8
@@ -115,21 +117,19 @@ class PatchCore:
         return list(json.loads(array_to_text(self._fitted()["image_ids"])))
 
     @torch.inference_mode()
-    def fit(self, images: RGBImages, *, image_ids: Sequence[str]) -> None:
-        """Builds the memory bank and scores every image against the bank without it.
+    def fit(self, images: RGBImages, *, image_ids: Sequence[str], group_ids: Sequence[str]) -> None:
+        """Builds the memory bank and scores every image against the bank without its group.
 
         Args:
             images: good images.
             image_ids: one distinct id an image, in order.
+            group_ids: the physical part each image shows, in order.
 
         Raises:
             DataError: if there is no image, or ids are missing or repeated.
         """
-        if not images or len(images) != len(image_ids) or len(set(image_ids)) != len(image_ids):
-            raise DataError(
-                f"the detector got {len(images)} images with {len(set(image_ids))} distinct ids out of "
-                f"{len(image_ids)}; give at least one good image and one distinct id for each"
-            )
+        require_images(images, image_ids=image_ids, group_ids=group_ids)
+        groups = group_numbers(group_ids)
         batches = [self._extract([images[index] for index in batch]) for batch in self._extract.batches(images)]
         grid_hw = batches[0].grid_hw
         features = torch.cat([batch.values for batch in batches])  # (I, P, C)
@@ -137,10 +137,10 @@ class PatchCore:
         rows = self._select_bank(features, self._extract.channel_scales(mean_norms))
         bank = features.flatten(0, 1)[rows]  # (M, C)
         owners = rows // features.shape[1]
-        raw = self._leave_one_out(features, bank=bank, owners=owners, mean_norms=mean_norms, grid_hw=grid_hw)
+        raw = self._leave_one_out(features, groups, bank=bank, owners=owners, mean_norms=mean_norms, grid_hw=grid_hw)
         statistics = np.array([score_statistics(detection) for detection in raw]).reshape(-1, 2)
         loo = [
-            self._standardised(detection, np.delete(statistics, index, axis=0)) for index, detection in enumerate(raw)
+            self._standardised(detection, statistics[groups != groups[index]]) for index, detection in enumerate(raw)
         ]
         logger.info("PatchCore: %d of %d patches of %d images", len(bank), features.shape[:2].numel(), len(images))
         self.load_state(
@@ -158,12 +158,13 @@ class PatchCore:
         )
 
     @torch.inference_mode()
-    def detect(self, images: RGBImages) -> list[RawDetection]:
+    def detect(self, images: RGBImages, *, image_ids: Sequence[str]) -> list[RawDetection]:
         """Scores images that had no part in `fit`.
 
         Raises:
             GateError: if the detector is not fitted.
         """
+        del image_ids
         self._fitted()
         detections = []
         for batch in self._extract.batches(images):
@@ -175,17 +176,17 @@ class PatchCore:
             detections += [self._standardised(detection, self._yardstick) for detection in found]
         return detections
 
-    def leave_one_out(self) -> list[RawDetection]:
-        """Returns the score of every fitted image against the bank without it, in the order of `fit`.
+    def out_of_sample(self) -> list[RawDetection]:
+        """Returns the score of every fitted image against the bank without its group, in the order of `fit`.
 
         Raises:
-            GateError: if the detector is not fitted, or on a single image.
+            GateError: if the detector is not fitted, or on a single group.
         """
         state = self._fitted()
         if len(state["loo_scores"]) == 0:
             raise GateError(
-                "the detector was fitted on 1 image, so nothing is left when that one is left out; "
-                "fit at least 2 good images, or calibrate on held-out ones"
+                "the detector was fitted on 1 image or group, so nothing is left when that one is left out; "
+                "fit good images of at least 2 parts, or calibrate on held-out ones"
             )
         return [
             RawDetection(anomaly_score=float(score), anomaly_map=anomaly_map.copy())
@@ -237,18 +238,25 @@ class PatchCore:
         return greedy_coreset(points, num_selected=num_selected, seed=seed).to(self._device)
 
     def _leave_one_out(
-        self, features: Float[Tensor, "I P C"], *, bank: Tensor, owners: Tensor, mean_norms: Tensor, grid_hw: SizeHW
+        self,
+        features: Float[Tensor, "I P C"],
+        groups: Int[np.ndarray, " I"],
+        *,
+        bank: Tensor,
+        owners: Tensor,
+        mean_norms: Tensor,
+        grid_hw: SizeHW,
     ) -> list[RawDetection]:
-        num_images = features.shape[0]
-        if num_images == 1:
+        if len(set(groups.tolist())) == 1:
             return []
+        group_of = torch.from_numpy(groups).to(self._device)
         detections = []
-        for index in range(num_images):
-            others = torch.arange(num_images, device=self._device) != index
-            remaining = bank[owners != index]
+        for index in range(features.shape[0]):
+            others = group_of != group_of[index]
+            remaining = bank[others[owners]]
             if len(remaining) == 0:
                 raise GateError(
-                    f"all {len(bank)} vectors of the memory bank come from one image; raise detector.coreset_fraction "
+                    f"all {len(bank)} vectors of the memory bank come from one part; raise detector.coreset_fraction "
                     f"({self._settings.coreset_fraction}) or detector.max_patches ({self._settings.max_patches})"
                 )
             scales = self._extract.channel_scales(mean_norms[others])

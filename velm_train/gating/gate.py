@@ -11,9 +11,9 @@ from typing import Any, get_args
 import numpy as np
 
 from velm_train.core.errors import ArtifactError, GateError
-from velm_train.core.records import Detection, GateDecision, GatePolicy
+from velm_train.core.records import CalibrationKind, Detection, GateDecision, GatePolicy
 from velm_train.gating.conformal import Scores, image_threshold, p_value
-from velm_train.gating.guarantees import CalibrationKind, Guarantee, guarantee
+from velm_train.gating.guarantees import Guarantee, guarantee
 from velm_train.gating.pixel import pixel_threshold
 
 GATE_SCHEMA_VERSION = 1

@@ -1,15 +1,12 @@
 """The number of calibration images and alpha go in; what can honestly be promised about false alarms comes out."""
 
 from dataclasses import dataclass
-from typing import Literal
 
 from scipy.stats import beta
 
 from velm_train.core.errors import GateError
+from velm_train.core.records import CalibrationKind
 from velm_train.gating.conformal import threshold_rank
-
-CalibrationKind = Literal["leave_one_out", "split"]
-"""How the calibration scores were made out-of-sample."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

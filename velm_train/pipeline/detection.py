@@ -1,6 +1,6 @@
 """Images and a detector in; out-of-sample detections of every image out, one artefact per category and step.
 
-role train ──► fit ──► leave-one-out scores ─┐
+role train ──► fit ──► out-of-sample scores ─┐
 every other role ──► detect ─────────────────┴──► CategoryDetections
 """
 
@@ -15,14 +15,13 @@ import numpy as np
 
 from velm_train.core.artifacts import ArtifactStore, StageKey, write_atomic
 from velm_train.core.errors import DataError
-from velm_train.core.images import read_rgb
+from velm_train.core.images import LazyImages
 from velm_train.core.progress import Advance, Progress
-from velm_train.core.records import Detection, ImageRecord, Role
+from velm_train.core.records import CalibrationKind, Detection, ImageRecord, Role
 from velm_train.detectors.protocol import Detector, RawDetection
 from velm_train.detectors.store import load_detections, save_detections
-from velm_train.gating.guarantees import CalibrationKind
 
-FIT_VERSION = 1
+FIT_VERSION = 2
 DETECT_VERSION = 1
 _STATE_NAME = "state.npz"
 _SECONDS_NAME = "seconds.json"
@@ -96,7 +95,7 @@ def _detect_category(
     fit_key = StageKey(
         stage="detectors",
         version=FIT_VERSION,
-        inputs={"category": category, "images": [[record.image_id, record.sha256] for record in bank]},
+        inputs={"category": category, "images": [[record.image_id, record.sha256, record.group_id] for record in bank]},
         settings={"detector": detector.settings_hash},
     )
     fit_folder = store.get_or_build(
@@ -118,25 +117,29 @@ def _detect_category(
 
     rest_folder = store.get_or_build(rest_key, detect_rest, title=f"detections of {category}")
     rest = load_detections(rest_folder)
-    leave_one_out = load_detections(fit_folder)
+    out_of_sample = load_detections(fit_folder)
     held_out = tuple(record.image_id for record in others if roles[record.image_id] == "calibration")
     return CategoryDetections(
         category=category,
-        detector_hash=leave_one_out[0].detector_hash,
-        detections={detection.image_id: detection for detection in [*leave_one_out, *rest]},
+        detector_hash=out_of_sample[0].detector_hash,
+        detections={detection.image_id: detection for detection in [*out_of_sample, *rest]},
         calibration_ids=held_out or tuple(record.image_id for record in bank),
-        calibration="split" if held_out else "leave_one_out",
+        calibration="split" if held_out else detector.calibration,
         transductive=detector.transductive,
         seconds_per_image=json.loads((rest_folder / _SECONDS_NAME).read_text())["seconds_per_image"],
     )
 
 
 def _fit(detector: Detector, bank: Sequence[ImageRecord], *, folder: Path, advance: Advance) -> None:
-    detector.fit([read_rgb(record.image_path) for record in bank], image_ids=[record.image_id for record in bank])
+    detector.fit(
+        LazyImages([record.image_path for record in bank]),
+        image_ids=[record.image_id for record in bank],
+        group_ids=[record.group_id for record in bank],
+    )
     payload = io.BytesIO()
     np.savez(payload, allow_pickle=False, **detector.state())
     write_atomic(folder / _STATE_NAME, payload.getvalue())
-    raw = detector.leave_one_out()
+    raw = detector.out_of_sample()
     save_detections([_bind(one, record, detector) for one, record in zip(raw, bank, strict=True)], folder)
     advance(len(bank))
 
@@ -147,9 +150,12 @@ def _read_state(folder: Path) -> dict[str, np.ndarray]:
 
 
 def _detect(detector: Detector, records: Sequence[ImageRecord], *, advance: Advance) -> Iterator[Detection]:
-    for start in range(0, len(records), _IMAGES_PER_READ):
-        chunk = records[start : start + _IMAGES_PER_READ]
-        raw = detector.detect([read_rgb(record.image_path) for record in chunk])
+    num_at_once = len(records) if detector.transductive else _IMAGES_PER_READ
+    for start in range(0, len(records), num_at_once):
+        chunk = records[start : start + num_at_once]
+        raw = detector.detect(
+            LazyImages([record.image_path for record in chunk]), image_ids=[record.image_id for record in chunk]
+        )
         yield from (_bind(one, record, detector) for one, record in zip(raw, chunk, strict=True))
         advance(len(chunk))
 
