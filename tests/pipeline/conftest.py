@@ -144,6 +144,7 @@ def detections(
         records=parts.records,
         roles=parts.roles,
         make_detector=new_detector,
+        shared=False,
         progress=SilentProgress(),
     )
 

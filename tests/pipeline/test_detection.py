@@ -14,6 +14,8 @@ from velm_train.core.errors import DataError
 from velm_train.core.images import LazyImages, read_rgb
 from velm_train.core.progress import SilentProgress
 from velm_train.detectors.patchcore import PatchCore
+from velm_train.detectors.protocol import RawDetection
+from velm_train.pipeline import detection as detection_module
 from velm_train.pipeline.detection import CategoryDetections, detect_categories
 
 Detect = Callable[..., dict[str, CategoryDetections]]
@@ -21,12 +23,13 @@ Detect = Callable[..., dict[str, CategoryDetections]]
 
 @pytest.fixture
 def detect(store: ArtifactStore, progress, new_detector: Callable[..., PatchCore]) -> Detect:
-    def run(parts, *, records=None, roles=None, make_detector=None) -> dict[str, CategoryDetections]:
+    def run(parts, *, records=None, roles=None, make_detector=None, shared=False) -> dict[str, CategoryDetections]:
         return detect_categories(
             store=ArtifactStore(store.root, progress=progress),
             records=parts.records if records is None else records,
             roles=parts.roles if roles is None else roles,
             make_detector=make_detector or new_detector,
+            shared=shared,
             progress=progress,
         )
 
@@ -137,9 +140,6 @@ def test_other_detector_settings_are_another_detector(parts, detect, store, new_
 
 
 def test_stopped_run_keeps_the_categories_it_finished(parts, detect, progress, new_detector, store) -> None:
-    class Stopped(KeyboardInterrupt):
-        pass
-
     def stop_at_steel() -> PatchCore:
         detector = new_detector()
         plain = detector.fit
@@ -159,6 +159,70 @@ def test_stopped_run_keeps_the_categories_it_finished(parts, detect, progress, n
     assert len(progress.notes) == 2
     assert all("of felt: reused" in note for note in progress.notes)
     assert len(built(store)) == 4
+
+
+@pytest.fixture
+def small_shards(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(detection_module, "_IMAGES_PER_SHARD", 2)
+    monkeypatch.setattr(detection_module, "_IMAGES_PER_READ", 1)
+
+
+class Stopped(KeyboardInterrupt):
+    """Stands for Ctrl-C."""
+
+
+def stopping_at(image_id: str, make: Callable[[], PatchCore], *, seen: list[str]) -> Callable[[], PatchCore]:
+    def new() -> PatchCore:
+        detector = make()
+        plain = detector.detect
+
+        def detect(images: list[np.ndarray], *, image_ids: list[str]) -> list[RawDetection]:
+            seen.extend(image_ids)
+            if image_id in image_ids:
+                raise Stopped
+            return plain(images, image_ids=image_ids)
+
+        detector.detect = detect
+        return detector
+
+    return new
+
+
+@pytest.mark.usefixtures("small_shards")
+def test_stopped_detection_goes_on_behind_the_last_finished_shard(parts, detect, new_detector) -> None:
+    felt = [record for record in parts.records if record.category == "felt"]
+    others = sorted(r.image_id for r in felt if not (parts.roles[r.image_id] == "train" and not r.gt_label))
+    with pytest.raises(Stopped):
+        detect(parts, records=felt, make_detector=stopping_at(others[3], new_detector, seen=[]))
+    seen: list[str] = []
+    found = detect(parts, records=felt, make_detector=stopping_at("nothing", new_detector, seen=seen))["felt"]
+    assert seen == others[2:]
+    assert set(found.detections) == {record.image_id for record in felt}
+
+
+@pytest.mark.usefixtures("small_shards")
+def test_damaged_shard_of_a_stopped_run_is_made_again(parts, detect, store, new_detector, caplog) -> None:
+    felt = [record for record in parts.records if record.category == "felt"]
+    others = sorted(r.image_id for r in felt if not (parts.roles[r.image_id] == "train" and not r.gt_label))
+    with pytest.raises(Stopped):
+        detect(parts, records=felt, make_detector=stopping_at(others[3], new_detector, seen=[]))
+    (maps,) = store.root.glob("detections/.partial-*/shard_0000/maps_*.npy")
+    maps.write_bytes(maps.read_bytes()[:100])
+    seen: list[str] = []
+    detect(parts, records=felt, make_detector=stopping_at("nothing", new_detector, seen=seen))
+    assert seen == others
+    assert "shard_0000 is damaged and made again" in caplog.text
+
+
+def test_shared_detector_is_fitted_once_on_the_normals_of_every_category(parts, detect, store) -> None:
+    found = detect(parts, shared=True)
+    assert len([name for name in built(store) if name.startswith("detectors/")]) == 1
+    assert found["felt"].detector_hash == found["steel"].detector_hash
+    apart = detect(parts)
+    for category in ("felt", "steel"):
+        assert set(found[category].detections) == set(apart[category].detections)
+        assert found[category].calibration_ids == apart[category].calibration_ids
+        assert all(record.startswith(f"parts/{category}/") for record in found[category].calibration_ids)
 
 
 def test_category_without_normal_training_images_is_refused_with_the_remedy(parts, detect) -> None:
@@ -191,6 +255,11 @@ def test_progress_counts_every_image_once(parts, store, new_detector) -> None:
 
     counting = Counting()
     detect_categories(
-        store=store, records=parts.records, roles=parts.roles, make_detector=new_detector, progress=counting
+        store=store,
+        records=parts.records,
+        roles=parts.roles,
+        make_detector=new_detector,
+        shared=False,
+        progress=counting,
     )
     assert counting.total == counting.advanced == len(parts.records)

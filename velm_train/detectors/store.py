@@ -11,7 +11,7 @@ import dataclasses
 import io
 import json
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -162,6 +162,35 @@ class DetectionStore:
                 f"delete {self._folder} and detect again"
             )
         return np.asarray(maps)
+
+
+class StoredDetections(Mapping[str, Detection]):
+    """The detections of several folders as one read-only mapping by image id; maps stay on disk until asked for."""
+
+    def __init__(self, folders: Sequence[Path]) -> None:
+        """Reads the indexes.
+
+        Raises:
+            ArtifactError: if a file is missing, damaged or of another schema version.
+            DataError: if an image is in two folders.
+        """
+        self._stores: dict[str, DetectionStore] = {}
+        for folder in folders:
+            store = DetectionStore(folder)
+            twice = next((image_id for image_id in store.image_ids if image_id in self._stores), None)
+            if twice is not None:
+                raise DataError(f"{twice} is detected twice, the second time in {folder}; delete it and detect again")
+            self._stores.update(dict.fromkeys(store.image_ids, store))
+
+    def __len__(self) -> int:
+        return len(self._stores)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._stores)
+
+    def __getitem__(self, image_id: str) -> Detection:
+        """Returns one detection with its map as float32."""
+        return self._stores[image_id][image_id]
 
 
 def load_detections(folder: Path) -> list[Detection]:

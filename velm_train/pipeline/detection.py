@@ -1,31 +1,43 @@
-"""Images and a detector in; out-of-sample detections of every image out, one artefact per category and step.
+"""Images and a detector in; out-of-sample detections of every image out, one artefact per fit and category.
 
 role train ──► fit ──► out-of-sample scores ─┐
-every other role ──► detect ─────────────────┴──► CategoryDetections
+every other role ──► detect, shard by shard ─┴──► CategoryDetections
+
+A run that is stopped while it detects goes on behind the last finished shard.
 """
 
 import io
 import json
+import logging
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 from velm_train.core.artifacts import ArtifactStore, StageKey, write_atomic
-from velm_train.core.errors import DataError
-from velm_train.core.images import LazyImages
+from velm_train.core.errors import ArtifactError, DataError
+from velm_train.core.images import LazyImages, read_rgb
 from velm_train.core.progress import Advance, Progress
 from velm_train.core.records import CalibrationKind, Detection, ImageRecord, Role
 from velm_train.detectors.protocol import Detector, RawDetection
-from velm_train.detectors.store import load_detections, save_detections
+from velm_train.detectors.store import DetectionStore, StoredDetections, save_detections
 
-FIT_VERSION = 2
-DETECT_VERSION = 1
+logger = logging.getLogger(__name__)
+
+FIT_VERSION = 3
+DETECT_VERSION = 2
 _STATE_NAME = "state.npz"
 _SECONDS_NAME = "seconds.json"
+_IMAGES_PER_SHARD = 128
 _IMAGES_PER_READ = 16
+_NUM_READERS = 2
+"""Threads that read the next images while the detector looks at the present ones."""
+
+ALL_CATEGORIES = "all categories"
+"""What messages call a detector that is fitted on the normals of every category."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -34,7 +46,7 @@ class CategoryDetections:
 
     Attributes:
         detector_hash: of the fitted detector.
-        detections: image_id -> detection; all of them out-of-sample.
+        detections: image_id -> detection, all of them out-of-sample; maps are read from disk on access.
         calibration_ids: the normal images that calibrate the gate.
         calibration: how their scores were made out-of-sample.
         transductive: whether the detector looked at the images together.
@@ -56,92 +68,165 @@ def detect_categories(
     records: Sequence[ImageRecord],
     roles: Mapping[str, Role],
     make_detector: Callable[[], Detector],
+    shared: bool,
     progress: Progress,
 ) -> dict[str, CategoryDetections]:
-    """Fits one detector per category on its normal training images and scores every other image.
+    """Fits a detector on normal training images and scores every other image.
 
     Args:
         store: where the artefacts lie.
         records: every image of every role.
         roles: image_id -> role; normals of role train are the fit set.
         make_detector: gives a fresh, unfitted detector.
+        shared: False for one detector a category; True for a single one, fitted on the normals of all of them.
         progress: shows one bar over all images.
 
     Raises:
         DataError: if a category has no normal training image.
     """
-    categories = sorted({record.category for record in records})
+    ordered = sorted(records, key=lambda record: record.image_id)
+    members: dict[str, list[ImageRecord]] = {category: [] for category in sorted({r.category for r in records})}
+    for record in ordered:
+        members[record.category].append(record)
+    for category, images in members.items():
+        if not any(_is_fitted(record, roles) for record in images):
+            raise DataError(
+                f"category {category!r} has no normal training image; add some to train/good or leave it out"
+            )
     found: dict[str, CategoryDetections] = {}
     with progress.stage("detect anomalies", total=len(records)) as advance:
-        for category in categories:
-            members = sorted((r for r in records if r.category == category), key=lambda record: record.image_id)
-            found[category] = _detect_category(category, members, roles, make_detector(), store=store, advance=advance)
+        for title, fitted_on in {ALL_CATEGORIES: ordered}.items() if shared else members.items():
+            work = _Work(store=store, roles=roles, detector=make_detector(), advance=advance)
+            fit_key, fit_folder = work.fit([record for record in fitted_on if _is_fitted(record, roles)], title=title)
+            for category in members if shared else [title]:
+                found[category] = work.detect(members[category], category=category, fit=(fit_key, fit_folder))
     return found
 
 
-def _detect_category(
-    category: str,
-    records: Sequence[ImageRecord],
-    roles: Mapping[str, Role],
-    detector: Detector,
-    *,
-    store: ArtifactStore,
-    advance: Advance,
-) -> CategoryDetections:
-    bank = [record for record in records if roles[record.image_id] == "train" and not record.gt_label]
-    others = [record for record in records if record not in bank]
-    if not bank:
-        raise DataError(f"category {category!r} has no normal training image; add some to train/good or leave it out")
-    fit_key = StageKey(
-        stage="detectors",
-        version=FIT_VERSION,
-        inputs={"category": category, "images": [[record.image_id, record.sha256, record.group_id] for record in bank]},
-        settings={"detector": detector.settings_hash},
-    )
-    fit_folder = store.get_or_build(
-        fit_key, lambda folder: _fit(detector, bank, folder=folder, advance=advance), title=f"detector of {category}"
-    )
-    rest_key = StageKey(
-        stage="detections",
-        version=DETECT_VERSION,
-        inputs={"detector": fit_key.key, "images": [[record.image_id, record.sha256] for record in others]},
-        settings={},
-    )
+def _is_fitted(record: ImageRecord, roles: Mapping[str, Role]) -> bool:
+    return roles[record.image_id] == "train" and not record.gt_label
 
-    def detect_rest(folder: Path) -> None:
-        detector.load_state(_read_state(fit_folder))
-        started = time.perf_counter()
-        save_detections(list(_detect(detector, others, advance=advance)), folder)
-        seconds = (time.perf_counter() - started) / max(1, len(others))
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Work:
+    """One detector with its artefacts."""
+
+    store: ArtifactStore
+    roles: Mapping[str, Role]
+    detector: Detector
+    advance: Advance
+
+    def fit(self, bank: Sequence[ImageRecord], *, title: str) -> tuple[StageKey, Path]:
+        """Fits the detector on these images, or finds it fitted."""
+        key = StageKey(
+            stage="detectors",
+            version=FIT_VERSION,
+            inputs={"category": title, "images": [[one.image_id, one.sha256, one.group_id] for one in bank]},
+            settings={"detector": self.detector.settings_hash},
+        )
+        return key, self.store.get_or_build(key, lambda folder: self._fit(bank, folder), title=f"detector of {title}")
+
+    def _fit(self, bank: Sequence[ImageRecord], folder: Path) -> None:
+        self.detector.fit(
+            LazyImages([record.image_path for record in bank]),
+            image_ids=[record.image_id for record in bank],
+            group_ids=[record.group_id for record in bank],
+        )
+        payload = io.BytesIO()
+        np.savez(payload, allow_pickle=False, **self.detector.state())
+        write_atomic(folder / _STATE_NAME, payload.getvalue())
+        raw = self.detector.out_of_sample()
+        save_detections([_bind(one, record, self.detector) for one, record in zip(raw, bank, strict=True)], folder)
+        self.advance(len(bank))
+
+    def detect(
+        self, records: Sequence[ImageRecord], *, category: str, fit: tuple[StageKey, Path]
+    ) -> CategoryDetections:
+        """Scores the images of one category that were not fitted, or finds them scored."""
+        fit_key, fit_folder = fit
+        fitted = [record for record in records if _is_fitted(record, self.roles)]
+        others = [record for record in records if not _is_fitted(record, self.roles)]
+        key = StageKey(
+            stage="detections",
+            version=DETECT_VERSION,
+            inputs={"detector": fit_key.key, "images": [[one.image_id, one.sha256] for one in others]},
+            settings={},
+        )
+        shards = list(_shards(others, whole=self.detector.transductive))
+
+        def build(folder: Path) -> None:
+            self._detect_shards(shards, folder, fit_folder=fit_folder)
+
+        folder = self.store.get_or_build(key, build, title=f"detections of {category}")
+        detected = StoredDetections([folder / name for name, _ in shards])
+        left_out = StoredDetections([fit_folder])
+        held_out = tuple(one.image_id for one in others if self.roles[one.image_id] == "calibration")
+        return CategoryDetections(
+            category=category,
+            detector_hash=left_out[fitted[0].image_id].detector_hash,
+            detections=_Chained({one.image_id: left_out for one in fitted} | dict.fromkeys(detected, detected)),
+            calibration_ids=held_out or tuple(one.image_id for one in fitted),
+            calibration="split" if held_out else self.detector.calibration,
+            transductive=self.detector.transductive,
+            seconds_per_image=json.loads((folder / _SECONDS_NAME).read_text())["seconds_per_image"],
+        )
+
+    def _detect_shards(
+        self, shards: Sequence[tuple[str, Sequence[ImageRecord]]], folder: Path, *, fit_folder: Path
+    ) -> None:
+        self.detector.load_state(_read_state(fit_folder))
+        timings = []
+        for name, records in shards:
+            done = _finished_seconds(folder / name, records, detector=self.detector)
+            if done is None:
+                started = time.perf_counter()
+                save_detections(list(_detect(self.detector, records, advance=self.advance)), folder / name)
+                done = (time.perf_counter() - started) / len(records)
+                write_atomic(folder / name / _SECONDS_NAME, json.dumps({"seconds_per_image": done}))
+            else:
+                self.advance(len(records))
+            timings += [done] * len(records)
+        seconds = float(np.mean(timings)) if timings else 0.0
         write_atomic(folder / _SECONDS_NAME, json.dumps({"seconds_per_image": seconds}))
 
-    rest_folder = store.get_or_build(rest_key, detect_rest, title=f"detections of {category}")
-    rest = load_detections(rest_folder)
-    out_of_sample = load_detections(fit_folder)
-    held_out = tuple(record.image_id for record in others if roles[record.image_id] == "calibration")
-    return CategoryDetections(
-        category=category,
-        detector_hash=out_of_sample[0].detector_hash,
-        detections={detection.image_id: detection for detection in [*out_of_sample, *rest]},
-        calibration_ids=held_out or tuple(record.image_id for record in bank),
-        calibration="split" if held_out else detector.calibration,
-        transductive=detector.transductive,
-        seconds_per_image=json.loads((rest_folder / _SECONDS_NAME).read_text())["seconds_per_image"],
-    )
+
+class _Chained(Mapping[str, Detection]):
+    """Several mappings as one, without copying."""
+
+    def __init__(self, sources: Mapping[str, Mapping[str, Detection]]) -> None:
+        self._sources = sources
+
+    def __len__(self) -> int:
+        return len(self._sources)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._sources)
+
+    def __getitem__(self, image_id: str) -> Detection:
+        return self._sources[image_id][image_id]
 
 
-def _fit(detector: Detector, bank: Sequence[ImageRecord], *, folder: Path, advance: Advance) -> None:
-    detector.fit(
-        LazyImages([record.image_path for record in bank]),
-        image_ids=[record.image_id for record in bank],
-        group_ids=[record.group_id for record in bank],
-    )
-    payload = io.BytesIO()
-    np.savez(payload, allow_pickle=False, **detector.state())
-    write_atomic(folder / _STATE_NAME, payload.getvalue())
-    raw = detector.out_of_sample()
-    save_detections([_bind(one, record, detector) for one, record in zip(raw, bank, strict=True)], folder)
-    advance(len(bank))
+def _shards(records: Sequence[ImageRecord], *, whole: bool) -> Iterator[tuple[str, Sequence[ImageRecord]]]:
+    """Yields folder name and images of every shard; a transductive detector has to see all images at once."""
+    size = max(1, len(records)) if whole else _IMAGES_PER_SHARD
+    for start in range(0, len(records), size):
+        yield f"shard_{start // size:04d}", records[start : start + size]
+
+
+def _finished_seconds(folder: Path, records: Sequence[ImageRecord], *, detector: Detector) -> float | None:
+    """Returns the seconds per image of a shard that an interrupted run finished, or None if it has to be made."""
+    path = folder / _SECONDS_NAME  # written last
+    if not path.is_file():
+        return None
+    try:
+        stored = DetectionStore(folder)
+        complete = stored.image_ids == [record.image_id for record in records] and all(
+            one.detector_hash == detector.identity for one in stored
+        )
+    except (ArtifactError, DataError) as error:
+        logger.warning("%s is damaged and made again: %s", folder, error)
+        return None
+    return float(json.loads(path.read_text())["seconds_per_image"]) if complete else None
 
 
 def _read_state(folder: Path) -> dict[str, np.ndarray]:
@@ -150,14 +235,23 @@ def _read_state(folder: Path) -> dict[str, np.ndarray]:
 
 
 def _detect(detector: Detector, records: Sequence[ImageRecord], *, advance: Advance) -> Iterator[Detection]:
-    num_at_once = len(records) if detector.transductive else _IMAGES_PER_READ
-    for start in range(0, len(records), num_at_once):
-        chunk = records[start : start + num_at_once]
-        raw = detector.detect(
-            LazyImages([record.image_path for record in chunk]), image_ids=[record.image_id for record in chunk]
-        )
-        yield from (_bind(one, record, detector) for one, record in zip(raw, chunk, strict=True))
-        advance(len(chunk))
+    """Yields detections in order; the next images are read while the present ones are looked at."""
+    if detector.transductive:
+        images = LazyImages([record.image_path for record in records])
+        raw = detector.detect(images, image_ids=[record.image_id for record in records])
+        yield from (_bind(one, record, detector) for one, record in zip(raw, records, strict=True))
+        advance(len(records))
+        return
+    chunks = [records[start : start + _IMAGES_PER_READ] for start in range(0, len(records), _IMAGES_PER_READ)]
+    with ThreadPoolExecutor(_NUM_READERS) as pool:
+        waiting = pool.map(read_rgb, [record.image_path for record in chunks[0]])
+        for number, chunk in enumerate(chunks):
+            pictures = list(waiting)
+            following = chunks[number + 1] if number + 1 < len(chunks) else []
+            waiting = pool.map(read_rgb, [record.image_path for record in following])
+            raw = detector.detect(pictures, image_ids=[record.image_id for record in chunk])
+            yield from (_bind(one, record, detector) for one, record in zip(raw, chunk, strict=True))
+            advance(len(chunk))
 
 
 def _bind(raw: RawDetection, record: ImageRecord, detector: Detector) -> Detection:
