@@ -9,6 +9,7 @@ from pathlib import Path
 from velm_train.core.errors import DataError
 from velm_train.core.records import NORMAL_DEFECT_TYPE, Split
 from velm_train.datasets.found import Found, FoundImage, types_of_folder
+from velm_train.datasets.mvtec_style import find_type
 from velm_train.datasets.reading import (
     choose_categories,
     list_folders,
@@ -19,6 +20,9 @@ from velm_train.datasets.reading import (
 
 MASKS_FOLDER = "masks"
 """Folder beside a category's types that holds `<type>/<stem>.png`."""
+
+MASK_JOINER = "|"
+"""Joins the masks of an image that has several, in a table."""
 
 _REQUIRED_COLUMNS = ("image", "category", "defect_type")
 _OPTIONAL_COLUMNS = ("mask", "group", "split")
@@ -32,8 +36,8 @@ def split_of(defect_type: str) -> Split:
 def find_generic_folder(root: Path, *, categories: Sequence[str]) -> Found:
     """Finds `<root>/<category>/<type>/*`, where type `good` holds the normals.
 
-    Masks, if any, are `<root>/<category>/masks/<type>/<stem>.<suffix>`. There is no split on disk: normals get
-    split "train" and defects "test"; a protocol gives the roles.
+    Masks, if any, lie in `<root>/<category>/masks/<type>/` and are named as for `pair_masks`. There is no split on
+    disk: normals get split "train" and defects "test"; a protocol gives the roles.
 
     Args:
         root: folder that holds one folder a category.
@@ -54,23 +58,13 @@ def _category_images(folder: Path) -> list[FoundImage]:
     found: list[FoundImage] = []
     types = [entry for entry in list_folders(folder) if entry.name != MASKS_FOLDER]
     for entry in types:
-        masks = {mask.stem: mask for mask in list_images(folder / MASKS_FOLDER / entry.name)}
-        images = list_images(entry)
-        for stem in sorted(set(masks) - {path.stem for path in images}):
-            raise DataError(f"mask {masks[stem]} has no image named {stem} in {entry}")
-        found += [
-            FoundImage(
-                path=path,
-                category=folder.name,
-                relative_path=f"{entry.name}/{path.name}",
-                split=split_of(entry.name),
-                defect_types=types_of_folder(entry.name),
-                gt_mask_paths=(masks[path.stem],) if path.stem in masks else (),
-                group_id=None,
-                where="",
-            )
-            for path in images
-        ]
+        found += find_type(
+            entry,
+            category_folder=folder,
+            split=split_of(entry.name),
+            defect_types=types_of_folder(entry.name),
+            mask_folder=folder / MASKS_FOLDER / entry.name,
+        )
     for orphan in sorted({entry.name for entry in list_folders(folder / MASKS_FOLDER)} - {one.name for one in types}):
         raise DataError(f"masks in {folder / MASKS_FOLDER / orphan} have no images: {folder / orphan} does not exist")
     return found
@@ -88,7 +82,7 @@ def find_table(path: Path, *, categories: Sequence[str]) -> Found:
     """Reads a CSV or JSONL table with columns image, category, defect_type and optionally mask, group, split.
 
     Paths are relative to the table's folder. Without a split, normals are "train" and defects "test". Several types
-    of one image are joined by `+`.
+    of one image are joined by `+`, several masks by `|`.
 
     Args:
         path: file that ends in .csv or .jsonl.
@@ -112,6 +106,8 @@ def _read_rows(path: Path) -> list[_Row]:
         rows = list(readers[path.suffix.lower()](path))
     except UnicodeDecodeError as error:
         raise DataError(f"table {path} is not UTF-8 text ({error.reason} at byte {error.start})") from error
+    except csv.Error as error:
+        raise DataError(f"table {path} is not CSV ({error}); look for a quotation mark that is never closed") from error
     if not rows:
         raise DataError(f"table {path} has no rows")
     return rows
@@ -119,7 +115,7 @@ def _read_rows(path: Path) -> list[_Row]:
 
 def _csv_rows(path: Path) -> Iterator[_Row]:
     with path.open(newline="", encoding="utf-8-sig") as stream:
-        reader = csv.DictReader(stream, restkey="", restval="")
+        reader = csv.DictReader(stream, restkey="", restval="", strict=True)
         _check_columns(f"{path} row 1", list(reader.fieldnames or ()))
         for row in reader:
             where = f"{path} row {reader.line_num}"
@@ -128,22 +124,29 @@ def _csv_rows(path: Path) -> Iterator[_Row]:
             yield _Row(where=where, fields={column: row[column].strip() for column in row})
 
 
+class _Pairs(list[tuple[str, object]]):
+    """The columns and values of a JSON object, in which a column may come twice."""
+
+
 def _jsonl_rows(path: Path) -> Iterator[_Row]:
-    for number, line in enumerate(path.read_text(encoding="utf-8-sig").splitlines(), start=1):
+    lines = path.read_text(encoding="utf-8-sig").split("\n")  # splitlines would cut at U+2028 inside a text
+    for number, line in enumerate(lines, start=1):
         if not line.strip():
             continue
         where = f"{path} row {number}"
         try:
-            content = json.loads(line)
+            content = json.loads(line, object_pairs_hook=_Pairs)
         except json.JSONDecodeError as error:
             raise DataError(f"{where}: not JSON ({error.msg} at column {error.colno})") from error
-        if not isinstance(content, dict):
+        if not isinstance(content, _Pairs):
             raise DataError(f"{where}: a JSON object is expected, got {type(content).__name__}")
-        _check_columns(where, list(content))
-        for column, value in content.items():
+        _check_columns(where, [column for column, _ in content])
+        fields: dict[str, str] = {}
+        for column, value in content:
             if value is not None and not isinstance(value, str):
                 raise DataError(f"{where}: {column} must be text, got {value!r}")
-        yield _Row(where=where, fields={column: (value or "").strip() for column, value in content.items()})
+            fields[column] = (value or "").strip()
+        yield _Row(where=where, fields=fields)
 
 
 def _check_columns(where: str, columns: list[str]) -> None:
@@ -153,6 +156,8 @@ def _check_columns(where: str, columns: list[str]) -> None:
             raise DataError(
                 f"{where}: column {column!r} is unknown{nearest(column, known)}; allowed: {', '.join(known)}"
             )
+        if columns.count(column) > 1:
+            raise DataError(f"{where}: column {column!r} is given {columns.count(column)} times")
     missing = [column for column in _REQUIRED_COLUMNS if column not in columns]
     if missing:
         raise DataError(f"{where}: columns {', '.join(missing)} are missing; required: {', '.join(_REQUIRED_COLUMNS)}")
@@ -164,6 +169,8 @@ def _row_image(row: _Row, *, folder: Path) -> FoundImage:
         if not fields[column]:
             raise DataError(f"{row.where}: {column} is empty")
     defect_type = fields["defect_type"]
+    if defect_type != NORMAL_DEFECT_TYPE and defect_type.lower() == NORMAL_DEFECT_TYPE:
+        raise DataError(f"{row.where}: defect_type is {defect_type!r}; a normal image has {NORMAL_DEFECT_TYPE!r}")
     if fields["split"] not in {"", "train", "test"}:
         raise DataError(f"{row.where}: split is {fields['split']!r}; allowed: train, test, or empty")
     split: Split = split_of(defect_type)
@@ -175,7 +182,7 @@ def _row_image(row: _Row, *, folder: Path) -> FoundImage:
         relative_path=Path(fields["image"]).as_posix().lstrip("/"),
         split=split,
         defect_types=types_of_folder(defect_type),
-        gt_mask_paths=(folder / fields["mask"],) if fields["mask"] else (),
+        gt_mask_paths=tuple(folder / name.strip() for name in fields["mask"].split(MASK_JOINER) if name.strip()),
         group_id=fields["group"] or None,
         where=row.where,
     )
