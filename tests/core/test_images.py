@@ -9,7 +9,16 @@ import pytest
 from PIL import Image, PngImagePlugin
 
 from velm_train.core.errors import DataError, ResourceError
-from velm_train.core.images import cut_out, read_gt_mask, read_rgb, read_size_hw, write_png
+from velm_train.core.images import (
+    check_gt_mask,
+    check_rgb,
+    cut_out,
+    read_gt_mask,
+    read_mask_values,
+    read_rgb,
+    read_size_hw,
+    write_png,
+)
 
 ORIENTATION = 0x0112
 
@@ -115,11 +124,19 @@ def test_alpha_is_dropped_and_not_blended(tmp_path: Path, pixels: np.ndarray, ba
 
 def test_floating_point_picture_is_refused(tmp_path: Path) -> None:
     Image.fromarray(np.ones((3, 4), dtype=np.float32)).save(tmp_path / "float.tif")
-    with pytest.raises(DataError, match=r"float\.tif holds floating-point values"):
-        read_rgb(tmp_path / "float.tif")
+    for read in (read_rgb, check_rgb):
+        with pytest.raises(DataError, match=r"float\.tif holds floating-point values"):
+            read(tmp_path / "float.tif")
 
 
-READERS = [read_rgb, read_size_hw, lambda path: read_gt_mask(path, size_hw=(5, 8))]
+READERS = [
+    read_rgb,
+    read_size_hw,
+    check_rgb,
+    check_gt_mask,
+    read_mask_values,
+    lambda path: read_gt_mask(path, size_hw=(5, 8)),
+]
 
 
 @pytest.mark.parametrize("read", READERS)
@@ -137,8 +154,29 @@ def test_truncated_file_is_refused(tmp_path: Path, suffix: str) -> None:
     Image.fromarray(large).save(tmp_path / f"whole.{suffix}")
     content = (tmp_path / f"whole.{suffix}").read_bytes()
     (tmp_path / f"half.{suffix}").write_bytes(content[: len(content) // 2])
-    with pytest.raises(DataError, match=rf"half\.{suffix} cannot be read"):
-        read_rgb(tmp_path / f"half.{suffix}")
+    for read in (read_rgb, check_rgb, check_gt_mask):
+        with pytest.raises(DataError, match=rf"half\.{suffix} cannot be read"):
+            read(tmp_path / f"half.{suffix}")
+    assert check_rgb(tmp_path / f"whole.{suffix}") == check_gt_mask(tmp_path / f"whole.{suffix}") == (50, 70)
+
+
+@pytest.mark.parametrize("cut", [12, 13, 40])
+def test_png_without_its_end_is_found(tmp_path: Path, cut: int) -> None:
+    large = np.random.default_rng(0).integers(0, 256, size=(50, 70, 3), dtype=np.uint8)
+    Image.fromarray(large).save(tmp_path / "a.png")
+    (tmp_path / "a.png").write_bytes((tmp_path / "a.png").read_bytes()[:-cut])
+    with pytest.raises(DataError, match=r"a\.png cannot be read"):
+        check_rgb(tmp_path / "a.png")
+
+
+def test_png_with_a_flipped_bit_is_found(tmp_path: Path) -> None:
+    large = np.random.default_rng(0).integers(0, 256, size=(50, 70, 3), dtype=np.uint8)
+    Image.fromarray(large).save(tmp_path / "a.png")
+    content = bytearray((tmp_path / "a.png").read_bytes())
+    content[5000] ^= 1
+    (tmp_path / "a.png").write_bytes(content)
+    with pytest.raises(DataError, match=r"a\.png cannot be read"):
+        check_rgb(tmp_path / "a.png")
 
 
 @pytest.mark.parametrize("read", READERS)
@@ -172,6 +210,62 @@ def test_mask_is_every_value_above_zero_whatever_its_transparency(tmp_path: Path
         values[..., -1] = 255
     Image.fromarray(values).save(tmp_path / "mask.png")
     assert np.array_equal(read_gt_mask(tmp_path / "mask.png", size_hw=(5, 8)), expected)
+
+
+def with_palette(path: Path, indices: np.ndarray, colours: list[tuple[int, int, int]], *, alpha: bool = False) -> None:
+    picture = Image.fromarray(indices.astype(np.uint8), mode="P")
+    picture.putpalette([value for colour in colours for value in colour])
+    (picture.convert("PA") if alpha else picture).save(path)
+
+
+BLACK, WHITE, RED = (0, 0, 0), (255, 255, 255), (255, 0, 0)
+INDICES = np.array([[0, 1, 2, 1], [2, 0, 0, 1]])
+
+
+@pytest.mark.parametrize(
+    ("colours", "background"),
+    [
+        ([BLACK, WHITE, RED], 0),  # class numbers with their colours
+        ([BLACK, BLACK, RED], 0),  # class numbers with colours left out
+        ([WHITE, BLACK, RED], 1),  # a black-and-white picture saved with few colours
+        ([RED, WHITE, BLACK], 2),
+    ],
+)
+def test_palette_mask_is_defect_above_a_black_index_0_and_else_where_it_is_not_black(
+    tmp_path: Path, colours: list[tuple[int, int, int]], background: int
+) -> None:
+    with_palette(tmp_path / "mask.png", INDICES, colours)
+    assert np.array_equal(read_gt_mask(tmp_path / "mask.png", size_hw=(2, 4)), background != INDICES)
+
+
+def test_palette_mask_with_transparency_is_read_by_its_index(tmp_path: Path) -> None:
+    with_palette(tmp_path / "mask.tif", INDICES, [BLACK, WHITE, RED], alpha=True)
+    assert np.array_equal(read_gt_mask(tmp_path / "mask.tif", size_hw=(2, 4)), INDICES > 0)
+
+
+@pytest.mark.parametrize("indices", [INDICES, np.zeros((2, 4))])
+def test_palette_mask_without_black_is_refused(tmp_path: Path, indices: np.ndarray) -> None:
+    with_palette(tmp_path / "mask.png", indices, [WHITE, RED, (0, 255, 0)])
+    for read in (check_gt_mask, lambda path: read_gt_mask(path, size_hw=(2, 4))):
+        with pytest.raises(DataError, match=r"mask\.png has a palette and no black pixel"):
+            read(tmp_path / "mask.png")
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+def test_mask_values_are_the_numbers_that_occur(tmp_path: Path, dtype: type) -> None:
+    Image.fromarray(np.array([[0, 3, 3], [1, 0, 200]], dtype=dtype)).save(tmp_path / "mask.png")
+    assert read_mask_values(tmp_path / "mask.png") == {0, 1, 3, 200}
+
+
+def test_values_of_a_palette_mask_are_its_indices(tmp_path: Path) -> None:
+    with_palette(tmp_path / "mask.png", INDICES, [WHITE, BLACK, RED])
+    assert read_mask_values(tmp_path / "mask.png") == {0, 1, 2}
+
+
+def test_mask_values_of_several_channels_are_refused(tmp_path: Path, pixels: np.ndarray) -> None:
+    write_png(pixels, tmp_path / "mask.png")
+    with pytest.raises(DataError, match=r"mask\.png has 3 channels"):
+        read_mask_values(tmp_path / "mask.png")
 
 
 def test_mask_of_another_size_is_refused_with_both_sizes(tmp_path: Path) -> None:

@@ -64,7 +64,7 @@ def test_category_without_normals_is_refused(root: Path) -> None:
 
 def test_stray_mask_is_refused(root: Path) -> None:
     put(root / "gear/masks/rust/8.png")
-    with pytest.raises(DataError, match=r"8\.png has no image"):
+    with pytest.raises(DataError, match=r"8\.png \(one of 1\) has no image"):
         read(root)
 
 
@@ -112,7 +112,7 @@ def test_csv_and_jsonl_of_the_same_rows_are_equal(root: Path) -> None:
         (
             "t.csv",
             "image,category,defect_type\ngear/good/1.jpg,gear,good\ngear/good/1.jpg,gear,good\n",
-            "row 3: .*listed twice",
+            "row 3: .*1.jpg have one id, gear/gear/good/1.jpg; every image may be listed once",
         ),
         ("t.jsonl", '{"image": "a"\n', "row 1: not JSON"),
         ("t.jsonl", "\n[1]\n", "row 2: a JSON object is expected, got list"),

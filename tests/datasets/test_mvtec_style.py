@@ -72,7 +72,32 @@ def test_every_image_of_every_category_is_read_in_order(root: Path) -> None:
 def test_masks_are_paired_by_stem_and_may_be_missing(root: Path) -> None:
     masks = {record.image_path.name: record.gt_mask_paths for record in read(root) if record.gt_label}
     folder = root / "bottle/ground_truth/broken_large"
-    assert masks == {"000.png": folder / "000_mask.png", "001_b.bmp": folder / "001_b.png", "002.tif": None}
+    assert masks == {"000.png": (folder / "000_mask.png",), "001_b.bmp": (folder / "001_b.png",), "002.tif": ()}
+
+
+def test_a_folder_of_masks_belongs_to_one_image(root: Path) -> None:
+    put(root / "bottle/ground_truth/broken_large/002/b.png")
+    put(root / "bottle/ground_truth/broken_large/002/a.png")
+    masks = {record.image_path.name: record.gt_mask_paths for record in read(root, "bottle")}
+    folder = root / "bottle/ground_truth/broken_large/002"
+    assert masks["002.tif"] == (folder / "a.png", folder / "b.png")
+
+
+def test_masks_may_lie_in_groundtruth(root: Path) -> None:
+    (root / "bottle/ground_truth").rename(root / "bottle/groundtruth")
+    masks = {record.image_path.name: record.gt_mask_paths for record in read(root, "bottle") if record.gt_label}
+    assert masks["000.png"] == (root / "bottle/groundtruth/broken_large/000_mask.png",)
+
+
+def test_a_folder_may_stand_for_several_types(root: Path) -> None:
+    put(root / "cable/test/cut+bent/0.png")
+    types = {record.defect_type: record.defect_types for record in read(root, "cable")}
+    assert types == {"good": (), "bent+cut": ("bent", "cut")}
+
+
+def test_folders_that_are_no_categories_are_noted(root: Path) -> None:
+    (root / "papers").mkdir()
+    assert find_mvtec_style(root, categories=[]).notes == ("folders without train or test are not categories: papers",)
 
 
 def test_only_the_requested_category_is_read(root: Path) -> None:
@@ -156,6 +181,47 @@ def test_stray_mask_is_refused_by_name(root: Path) -> None:
 def test_masks_of_a_type_without_images_are_refused(root: Path) -> None:
     put(root / "bottle/ground_truth/dent/000_mask.png")
     assert "dent" in error_of(root)
+
+
+def test_nested_masks_of_a_type_without_images_are_refused(root: Path) -> None:
+    put(root / "bottle/ground_truth/dent/000/0.png")
+    assert "dent does not exist" in error_of(root)
+
+
+def test_both_folders_of_masks_are_refused(root: Path) -> None:
+    put(root / "bottle/groundtruth/broken_large/000_mask.png")
+    assert "holds both ground_truth and groundtruth" in error_of(root)
+
+
+@pytest.mark.parametrize(
+    ("image", "mask", "expected"),
+    [
+        ("000.bmp", "x/0.png", r"000_mask\.png fits two images, .*000\.(bmp|png) and .*000\.(bmp|png); rename one"),
+        ("x.png", "000.png", r"000\.png has two masks, .*000_mask\.png and .*000\.png; keep one of them"),
+        ("x.png", "000_mask.bmp", r"masks .*000_mask\.bmp and .*000_mask\.png have one name; keep one"),
+        ("x.png", "000_mask/0.png", r"masks .*000_mask\.png and .*000_mask have one name; keep one"),
+    ],
+)
+def test_an_ambiguous_mask_is_refused(root: Path, image: str, mask: str, expected: str) -> None:
+    put(root / "bottle/test/broken_large/x.png")
+    put(root / "bottle/test/broken_large" / image)
+    put(root / "bottle/ground_truth/broken_large" / mask)
+    assert re.search(expected, error_of(root))
+
+
+def test_an_empty_folder_of_masks_is_refused(root: Path) -> None:
+    (root / "bottle/ground_truth/broken_large/002").mkdir()
+    assert "002 holds no pictures; remove it" in error_of(root)
+
+
+def test_an_empty_folder_of_images_is_refused(root: Path) -> None:
+    (root / "bottle/test/dent").mkdir()
+    assert "dent holds no images; put some there or remove the folder" in error_of(root)
+
+
+def test_an_image_must_not_be_good_and_defective(root: Path) -> None:
+    put(root / "cable/test/cut+good/0.png")
+    assert "'good' stands alone" in error_of(root)
 
 
 def test_mask_of_another_size_is_refused(root: Path) -> None:

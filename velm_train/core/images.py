@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import overload
 
 import numpy as np
-from jaxtyping import UInt8
+from jaxtyping import Shaped, UInt8
 from PIL import ExifTags, Image, ImageOps
 
 from velm_train.core.errors import DataError, ResourceError
@@ -20,6 +20,8 @@ _UNREADABLE = (OSError, SyntaxError, ValueError, struct.error, Image.Decompressi
 
 _QUARTER_TURNS = (5, 6, 7, 8)
 """EXIF orientations that exchange height and width."""
+
+_FLOATING_POINT = "image {path} holds floating-point values of unknown range; save it with 8 or 16 bits"
 
 _PNG_SIGNATURE_BYTES = 8
 _PNG_CHECKSUM_BYTES = 4
@@ -46,7 +48,7 @@ def _open_upright(path: Path) -> Image.Image:
 def _to_uint8(image: Image.Image, path: Path) -> Image.Image:
     """Maps 16-bit pictures to 8 bits by the full range of their type, never by their content."""
     if image.mode == "F":
-        raise DataError(f"image {path} holds floating-point values of unknown range; save it with 8 or 16 bits")
+        raise DataError(_FLOATING_POINT.format(path=path))
     if image.mode in {"I;16", "I;16B", "I;16L", "I"}:
         values = np.asarray(image, dtype=np.int64)
         return Image.fromarray(np.clip(values // 257, 0, 255).astype(np.uint8))
@@ -65,6 +67,21 @@ def read_rgb(path: Path) -> RGBImage:
         DataError: if the file is absent, is not a readable picture, or holds floating-point values.
     """
     return np.asarray(_to_uint8(_open_upright(path), path).convert("RGB"))
+
+
+def read_reduced_rgb(path: Path, *, size_hw: SizeHW) -> UInt8[np.ndarray, "small_h small_w 3"]:
+    """Reads a whole picture as `read_rgb` does and reduces it to the given size, whatever its shape.
+
+    A JPEG is decoded at half, a quarter or an eighth of its size where that still is twice the size asked for.
+
+    Raises:
+        DataError: as `read_rgb`; a truncated file is refused as well.
+    """
+    height, width = size_hw
+    with _reading(path), Image.open(path) as image:
+        image.draft(None, (2 * width, 2 * height))
+        upright = ImageOps.exif_transpose(image)
+    return np.asarray(_to_uint8(upright, path).convert("RGB").resize((width, height), Image.Resampling.BILINEAR))
 
 
 def read_size_hw(path: Path) -> SizeHW:
@@ -97,8 +114,41 @@ def _png_has_text_behind_pixels(path: Path) -> bool:
     return False
 
 
+def check_rgb(path: Path) -> SizeHW:
+    """Goes through all of a picture to see that `read_rgb` will not fail, and returns its upright height and width.
+
+    What takes a fraction of the time of decoding is done where there is such a thing: the checksums of a PNG are
+    compared, and a JPEG is decoded at an eighth of its size.
+
+    Raises:
+        DataError: as `read_rgb`.
+    """
+    with _reading(path), Image.open(path) as image:
+        if image.format == "PNG":
+            image.verify()
+        else:
+            image.draft("RGB", (1, 1))
+            image.load()
+    if image.mode == "F":
+        raise DataError(_FLOATING_POINT.format(path=path))
+    return read_size_hw(path)
+
+
+def check_gt_mask(path: Path) -> SizeHW:
+    """Decodes a mask to see that `read_gt_mask` will not fail, and returns its height and width after EXIF rotation.
+
+    Raises:
+        DataError: as `read_gt_mask`.
+    """
+    height, width = _read_mask(path).shape
+    return height, width
+
+
 def read_gt_mask(path: Path, *, size_hw: SizeHW) -> BoolMap:
     """Reads a ground-truth mask: every value above zero is defect; transparency is ignored.
+
+    A mask with a palette is defect where its index is above zero if index 0 is black, as in masks of class numbers;
+    otherwise, as in black-and-white pictures that were saved with few colours, wherever it is not black.
 
     Args:
         path: mask file.
@@ -108,15 +158,50 @@ def read_gt_mask(path: Path, *, size_hw: SizeHW) -> BoolMap:
         bool array (H, W).
 
     Raises:
-        DataError: if it cannot be read or has another size than its image.
+        DataError: if it cannot be read, has another size than its image, or a palette that leaves open what is defect.
     """
-    image = _open_upright(path)
-    values = np.asarray(image)
-    num_colours = len(image.getbands()) - ("A" in image.getbands())  # alpha says nothing about defects
-    gt_mask = (values if values.ndim == 2 else values[..., :num_colours].max(axis=2)) > 0
+    gt_mask = _read_mask(path)
     if gt_mask.shape != size_hw:
         raise DataError(f"mask {path} is {gt_mask.shape[0]}x{gt_mask.shape[1]}, its image {size_hw[0]}x{size_hw[1]}")
     return gt_mask
+
+
+def _read_mask(path: Path) -> BoolMap:
+    image = _open_upright(path)
+    return _palette_mask(image, path) if "P" in image.getbands() else _colour_channels(image).max(axis=2) > 0
+
+
+def read_mask_values(path: Path) -> frozenset[int]:
+    """Returns the values that occur in a mask of one channel, such as class numbers; indices if it has a palette.
+
+    Raises:
+        DataError: if it cannot be read, or has several channels.
+    """
+    channels = _colour_channels(_open_upright(path))
+    if channels.shape[2] != 1:
+        raise DataError(f"mask {path} has {channels.shape[2]} channels; one channel of class numbers is expected")
+    return frozenset(np.unique(channels).astype(int).tolist())
+
+
+def _colour_channels(image: Image.Image) -> Shaped[np.ndarray, "h w channels"]:
+    """Returns the values without alpha, which says nothing about defects."""
+    values = np.asarray(image)
+    num_channels = len(image.getbands()) - ("A" in image.getbands())
+    return values[..., None] if values.ndim == 2 else values[..., :num_channels]
+
+
+def _palette_mask(image: Image.Image, path: Path) -> BoolMap:
+    indices = _colour_channels(image)[..., 0]
+    palette = image.getpalette("RGB") or []
+    black = [index for index in range(len(palette) // 3) if not any(palette[3 * index : 3 * index + 3])]
+    if 0 in black:
+        return indices > 0
+    if not np.isin(indices, black).any():
+        raise DataError(
+            f"mask {path} has a palette and no black pixel, so it is not clear what is background; save it as grey "
+            "values with 0 for background"
+        )
+    return ~np.isin(indices, black)
 
 
 def read_gt_masks(paths: Sequence[Path], *, size_hw: SizeHW) -> BoolMap:

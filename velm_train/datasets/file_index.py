@@ -4,7 +4,7 @@ import sqlite3
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 from velm_train.core.errors import DataError, ResourceError
@@ -66,46 +66,50 @@ class FileIndex:
             advance(len(chunk))
 
     def _chunk(self, paths: Sequence[Path], *, kind: str, compute: Compute) -> list[bytes | DataError]:
-        stamps = [_stamp(path) for path in paths]
-        known = self._read(kind, {str(path): stamp for path, stamp in zip(paths, stamps, strict=True) if stamp})
-        missing = sorted({path for path in paths if str(path) not in known})
+        keys = [str(path.absolute()) for path in paths]
+        stamps = {key: stamp for key, path in zip(keys, paths, strict=True) if (stamp := _stamp(path)) is not None}
+        known = self._read(kind, stamps)
+        missing = {key: path for key, path in zip(keys, paths, strict=True) if key not in known}
         with ThreadPoolExecutor(self._num_threads) as pool:
-            made = dict(zip(missing, pool.map(lambda path: _attempt(compute, path), missing), strict=True))
+            facts = pool.map(lambda path: _attempt(compute, path), missing.values())
+            made = dict(zip(missing, facts, strict=True))
         now_ns = time.time_ns()
         rows = [
-            (kind, str(path), *stamp, made[path])
-            for path, stamp in dict(zip(paths, stamps, strict=True)).items()
-            if stamp is not None and now_ns - stamp[1] > _SETTLED_NS and isinstance(made.get(path), bytes)
+            (kind, key, *stamps[key], fact)
+            for key, fact in made.items()
+            if key in stamps and now_ns - stamps[key][1] > _SETTLED_NS and isinstance(fact, bytes)
         ]
         self._write(rows)
-        return [known[str(path)] if str(path) in known else made[path] for path in paths]
+        return [known[key] if key in known else made[key] for key in keys]
 
     def _read(self, kind: str, stamps: dict[str, tuple[int, int]]) -> dict[str, bytes]:
         if self._path is None or not self._path.is_file() or not stamps:
             return {}
-        with closing(self._open(self._path)) as connection:
+        with self._connection(self._path) as connection:
             marks = ",".join("?" * len(stamps))
             query = f"SELECT path, size, mtime_ns, value FROM facts WHERE kind = ? AND path IN ({marks})"
             rows = connection.execute(query, (kind, *stamps)).fetchall()
         return {path: value for path, size, mtime_ns, value in rows if stamps[path] == (size, mtime_ns)}
 
-    def _write(self, rows: list[tuple[object, ...]]) -> None:
+    def _write(self, rows: Sequence[tuple[object, ...]]) -> None:
         if self._path is None or not rows:
             return
-        with closing(self._open(self._path)) as connection, connection:
+        with self._connection(self._path) as connection:
             connection.executemany("INSERT OR REPLACE INTO facts VALUES (?, ?, ?, ?, ?)", rows)
 
-    def _open(self, path: Path) -> sqlite3.Connection:
+    @contextmanager
+    def _connection(self, path: Path) -> Iterator[sqlite3.Connection]:
+        """Opens the index for one transaction and turns every failure into one error that names it."""
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            connection = sqlite3.connect(path, timeout=_TIMEOUT_S)
-            connection.execute(_SCHEMA)
+            with closing(sqlite3.connect(path, timeout=_TIMEOUT_S)) as connection, connection:
+                connection.execute(_SCHEMA)
+                yield connection
         except (OSError, sqlite3.Error) as error:
             raise ResourceError(
                 f"file index {path} cannot be used ({error}); delete it, or set paths.artifacts to a folder you may "
                 "write"
             ) from error
-        return connection
 
 
 def _attempt(compute: Compute, path: Path) -> bytes | DataError:
@@ -116,8 +120,9 @@ def _attempt(compute: Compute, path: Path) -> bytes | DataError:
 
 
 def _stamp(path: Path) -> tuple[int, int] | None:
-    """Returns size and modification time, or None for a file that cannot be asked."""
+    """Returns size and modification time, or None for a file that cannot be asked or has a name SQLite cannot hold."""
     try:
+        str(path).encode()
         status = path.stat()
     except (OSError, ValueError):
         return None

@@ -9,11 +9,12 @@ from typing import Literal
 
 from velm_train.core.errors import DataError
 from velm_train.core.hashing import sha256_file
-from velm_train.core.images import read_size_hw
+from velm_train.core.images import check_gt_mask, check_rgb
 from velm_train.core.progress import Progress
 from velm_train.core.records import ImageRecord, SizeHW
 from velm_train.datasets.file_index import FileIndex
 from velm_train.datasets.found import Found, FoundImage
+from velm_train.datasets.reading import printable
 
 logger = logging.getLogger(__name__)
 
@@ -49,7 +50,7 @@ class Indexed:
 def index_images(
     found: Found, *, dataset: str, index: FileIndex, on_bad_file: OnBadFile, progress: Progress
 ) -> Indexed:
-    """Reads header and hash of every image and the header of every mask.
+    """Checks and hashes every image and checks every mask, each once in the life of the index.
 
     Args:
         found: what a reader found.
@@ -68,8 +69,8 @@ def index_images(
     masks = [path for image in found.images for path in image.gt_mask_paths]
     paths = [image.path for image in found.images]
     with progress.stage(f"reading {dataset}", total=len(paths) + len(masks)) as advance:
-        facts = [*index.facts(paths, kind="sha256+size 1", compute=_hash_and_size, advance=advance)]
-        sizes = index.facts(masks, kind="size 1", compute=_size, advance=advance)
+        facts = [*index.facts(paths, kind="sha256+size 2", compute=_hash_and_size, advance=advance)]
+        sizes = index.facts(masks, kind="mask size 2", compute=_mask_size, advance=advance)
         mask_sizes = dict(zip(masks, sizes, strict=True))
     records: list[ImageRecord] = []
     excluded: list[Excluded] = []
@@ -77,7 +78,7 @@ def index_images(
         try:
             records.append(_record(image, fact, mask_sizes, dataset=dataset))
         except DataError as error:
-            excluded.append(Excluded(path=_printable(image.path), reason=_with_place(image, error)))
+            excluded.append(Excluded(path=printable(image.path), reason=_with_place(image, error)))
     if excluded and on_bad_file == "refuse":
         raise DataError(_refusal(excluded))
     if excluded:
@@ -91,12 +92,12 @@ def index_images(
 
 
 def _hash_and_size(path: Path) -> bytes:
-    size_hw = read_size_hw(path)
+    size_hw = check_rgb(path)
     return json.dumps([sha256_file(path), *size_hw]).encode()
 
 
-def _size(path: Path) -> bytes:
-    return json.dumps(read_size_hw(path)).encode()
+def _mask_size(path: Path) -> bytes:
+    return json.dumps(check_gt_mask(path)).encode()
 
 
 def _record(
@@ -106,7 +107,7 @@ def _record(
     *,
     dataset: str,
 ) -> ImageRecord:
-    _require_utf8(image)
+    _require_utf8(image.path, *image.gt_mask_paths)
     if isinstance(fact, DataError):
         raise fact
     sha256, *size = json.loads(fact)
@@ -139,16 +140,12 @@ def _check_mask_size(path: Path, fact: bytes | DataError, *, image: FoundImage, 
         )
 
 
-def _require_utf8(image: FoundImage) -> None:
-    try:
-        f"{image.category}/{image.relative_path}".encode()
-    except UnicodeEncodeError as error:
-        raise DataError(f"file name {_printable(image.path)} is not UTF-8; rename the file") from error
-
-
-def _printable(path: Path) -> str:
-    """Returns the path with bytes that are not UTF-8 written as backslash escapes."""
-    return str(path).encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+def _require_utf8(*paths: Path) -> None:
+    for path in paths:
+        try:
+            str(path).encode()
+        except UnicodeEncodeError as error:
+            raise DataError(f"file name {printable(path)} is not UTF-8; rename the file") from error
 
 
 def _with_place(image: FoundImage, error: DataError) -> str:
@@ -161,7 +158,7 @@ def _refuse_same_ids(images: Sequence[FoundImage]) -> None:
         other = first.setdefault((image.category, image.relative_path), image)
         if other is not image:
             raise DataError(
-                f"{_with_place(image, DataError(str(image.path)))} and {other.path} have one id, "
+                f"{_with_place(image, DataError(printable(image.path)))} and {printable(other.path)} have one id, "
                 f"{image.category}/{image.relative_path}; every image may be listed once"
             )
 

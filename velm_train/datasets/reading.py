@@ -3,8 +3,9 @@
 import csv
 import difflib
 import errno
+import io
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 from velm_train.core.errors import DataError
@@ -63,7 +64,8 @@ def _follow(link: Path) -> None:
     except OSError as error:
         reason = "leads in a circle" if error.errno == errno.ELOOP else f"leads nowhere ({error.strerror})"
         raise DataError(f"symbolic link {link} {reason}; mend or remove it") from error
-    if link.resolve() in link.absolute().parents:
+    folder = link.parent.resolve()
+    if link.resolve() in {folder, *folder.parents}:
         raise DataError(f"symbolic link {link} leads to a folder that holds it; remove it")
 
 
@@ -94,6 +96,39 @@ def choose_categories(present: Sequence[str], requested: Sequence[str], *, root:
     return sorted(set(requested) if requested else set(present))
 
 
+def printable(path: Path) -> str:
+    """Returns the path with bytes that are not UTF-8 written as backslash escapes."""
+    return str(path).encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+
+
+def read_csv(path: Path, *, columns: Sequence[str]) -> Iterator[tuple[str, dict[str, str]]]:
+    """Reads a table that must have certain columns; others are passed over.
+
+    Yields:
+        Place of the row for error messages, and column -> field without surrounding blanks, "" where it is not given.
+
+    Raises:
+        DataError: if the file is not UTF-8 text or not CSV, a column is missing, or a row has more fields than columns.
+    """
+    try:
+        content = path.read_text(encoding="utf-8-sig")
+        reader = csv.DictReader(io.StringIO(content, newline=""), restkey="", restval="", strict=True)
+        rows = [(f"{path} row {reader.line_num}", row) for row in reader]
+    except UnicodeDecodeError as error:
+        raise DataError(f"{path} is not UTF-8 text ({error.reason} at byte {error.start})") from error
+    except csv.Error as error:
+        raise DataError(f"{path} is not CSV ({error}); look for a quotation mark that is never closed") from error
+    if not set(columns) <= set(reader.fieldnames or ()):
+        raise DataError(
+            f"{path}: columns are {', '.join(reader.fieldnames or ())}, expected {', '.join(columns[:-1])} and "
+            f"{columns[-1]}"
+        )
+    for where, row in rows:
+        if "" in row:
+            raise DataError(f"{where}: more fields than columns; quote a field that contains a comma")
+        yield where, {column: row[column].strip() for column in columns}
+
+
 def read_groups(root: Path) -> dict[str, str] | None:
     """Reads the table of groups at a data set's root.
 
@@ -107,15 +142,11 @@ def read_groups(root: Path) -> dict[str, str] | None:
     if not path.is_file():
         return None
     groups: dict[str, str] = {}
-    with path.open(newline="", encoding="utf-8-sig") as stream:
-        reader = csv.DictReader(stream)
-        if reader.fieldnames is None or set(reader.fieldnames) != {"image", "group"}:
-            raise DataError(f"{path}: columns are {reader.fieldnames}, expected image and group")
-        for row in reader:
-            image, group = row["image"], row["group"]
-            if not image or not group:
-                raise DataError(f"{path} row {reader.line_num}: image and group must both be given")
-            if image in groups:
-                raise DataError(f"{path} row {reader.line_num}: image {image!r} is listed twice")
-            groups[image] = group
+    for where, row in read_csv(path, columns=("image", "group")):
+        image, group = row["image"], row["group"]
+        if not image or not group:
+            raise DataError(f"{where}: image and group must both be given")
+        if image in groups:
+            raise DataError(f"{where}: image {image!r} is listed twice")
+        groups[image] = group
     return groups
