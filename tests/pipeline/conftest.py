@@ -159,4 +159,6 @@ def gates(
 
 @pytest.fixture
 def region_settings() -> RegionSettings:
-    return RegionSettings(min_area_px=20, merge_distance_px=4, max_regions=2, diffuse_fraction=0.6)
+    return RegionSettings(
+        binarisation="threshold", min_area_px=20, merge_distance_px=4, max_regions=2, diffuse_fraction=0.6
+    )

@@ -21,6 +21,7 @@ def detection(anomaly_map: np.ndarray, size_hw: tuple[int, int]) -> Detection:
 
 def extract(anomaly_map: np.ndarray, size_hw: tuple[int, int], **changes) -> list[Region]:
     arguments = {
+        "binarisation": "threshold",
         "pixel_threshold": 0.5,
         "min_area_px": 1,
         "merge_distance_px": 0,
@@ -66,6 +67,27 @@ def test_diffuse_map_is_the_whole_image():
     anomaly_map[:6] = 1.0  # 60 %
     assert [region.source for region in extract(anomaly_map, (10, 12), diffuse_fraction=0.59)] == ["whole_image"]
     assert [region.source for region in extract(anomaly_map, (10, 12), diffuse_fraction=0.6)] == ["detector"]
+
+
+def test_mebin_cuts_above_the_pixel_threshold_where_components_are_stable():
+    rows, columns = np.mgrid[:48, :64]
+    blob = np.exp(-((rows - 20) ** 2 + (columns - 30) ** 2) / 150)
+    anomaly_map = np.maximum(blob, 0.3 + 0.02 * np.sin(rows / 3) * np.sin(columns / 4))  # a floor that ripples
+    plain = extract(anomaly_map, (192, 256), pixel_threshold=0.29, diffuse_fraction=0.99)
+    stable = extract(anomaly_map, (192, 256), pixel_threshold=0.29, diffuse_fraction=0.99, binarisation="mebin")
+    assert sum(region.area_px for region in plain) > 0.5 * 192 * 256
+    assert len(stable) == 1
+    assert 0.01 * 192 * 256 < stable[0].area_px < 0.2 * 192 * 256
+    x0, y0, x1, y1 = stable[0].box_xyxy
+    assert x0 < 4 * 30 < x1
+    assert y0 < 4 * 20 < y1
+
+
+def test_mebin_falls_back_to_the_pixel_threshold_where_nothing_is_stable():
+    anomaly_map = np.zeros((10, 12))
+    anomaly_map[4, 5] = 1.0  # eroded away at once
+    plain, stable = (extract(anomaly_map, (10, 12), binarisation=kind) for kind in ("threshold", "mebin"))
+    assert [region.box_xyxy for region in stable] == [region.box_xyxy for region in plain]
 
 
 def test_regions_come_by_peak_and_are_capped():

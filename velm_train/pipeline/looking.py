@@ -10,7 +10,7 @@ from velm_train.core.images import read_gt_masks
 from velm_train.core.records import Detection, GateDecision, GatePolicy, ImageRecord, Region, Role
 from velm_train.gating.gate import CalibratedGate
 from velm_train.pipeline.detection import CategoryDetections
-from velm_train.regions.extract import regions_from_gt_mask, regions_from_map
+from velm_train.regions.extract import Binarisation, regions_from_gt_mask, regions_from_map
 
 GATES_VERSION = 1
 
@@ -19,6 +19,7 @@ GATES_VERSION = 1
 class RegionSettings:
     """How regions are cut from a map; see `regions.extract`."""
 
+    binarisation: Binarisation
     min_area_px: int
     merge_distance_px: int
     max_regions: int
@@ -124,6 +125,7 @@ def _regions(
         )
     return regions_from_map(
         detection,
+        binarisation=settings.binarisation,
         pixel_threshold=gate.pixel_threshold,
         min_area_px=settings.min_area_px,
         merge_distance_px=settings.merge_distance_px,

@@ -1,9 +1,10 @@
 """One detection or ground-truth mask goes in; the regions worth a closer look come out.
 
-anomaly_map (h, w) -> bilinear to (H, W) -> > pixel_threshold -> components -> drop small -> merge near -> sort, cap
+anomaly_map (h, w) -> bilinear to (H, W) -> > threshold -> components -> drop small -> merge near -> sort, cap
 """
 
 import logging
+from typing import Literal
 
 import numpy as np
 from jaxtyping import Bool, Float
@@ -14,10 +15,14 @@ from velm_train.core.errors import DataError
 from velm_train.core.records import Detection, Region, RegionSource, SizeHW
 from velm_train.core.shapes import AnomalyMap
 from velm_train.regions.contours import outline
+from velm_train.regions.mebin import stable_threshold
 from velm_train.regions.merge import Component, merge_near
 from velm_train.regions.resample import upsample_map
 
 logger = logging.getLogger(__name__)
+
+Binarisation = Literal["threshold", "mebin"]
+"""How a map becomes a mask: by the category's pixel threshold, or by the image's own most stable one."""
 
 _EIGHT_NEIGHBOURS = np.ones((3, 3), dtype=bool)
 
@@ -44,6 +49,7 @@ def whole_image_region(image_id: str, size_hw: SizeHW, *, peak_score: float) -> 
 def regions_from_map(
     detection: Detection,
     *,
+    binarisation: Binarisation,
     pixel_threshold: float,
     min_area_px: int,
     merge_distance_px: int,
@@ -54,6 +60,8 @@ def regions_from_map(
 
     Args:
         detection: its map covers the whole image.
+        binarisation: "threshold" takes the pixel threshold; "mebin" the most stable threshold between it and the
+            map's maximum, or the pixel threshold where none is stable.
         pixel_threshold: raw units; a pixel belongs to a region iff its value is above (strictly).
         min_area_px: smaller components are dropped, except the one with the highest peak.
         merge_distance_px: components with a gap below this become one region; 0 merges none.
@@ -65,10 +73,19 @@ def regions_from_map(
         diffuse.
     """
     values = upsample_map(detection.anomaly_map, detection.image_size_hw)
+    threshold = pixel_threshold
+    if binarisation == "mebin":
+        stable = stable_threshold(
+            detection.anomaly_map,
+            image_size_hw=detection.image_size_hw,
+            low=pixel_threshold,
+            high=float(detection.anomaly_map.max()),
+        )
+        threshold = pixel_threshold if stable is None else stable
     regions = _regions(
         detection.image_id,
         values,
-        values > pixel_threshold,
+        values > threshold,
         source="detector",
         min_area_px=min_area_px,
         merge_distance_px=merge_distance_px,
