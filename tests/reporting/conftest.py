@@ -1,11 +1,12 @@
-"""A hand-made scoreboard, manifest and report content, without scoring anything."""
+"""A hand-made scoreboard, manifest, report content and image records, without scoring or reading anything."""
 
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 
-from velm_train.core.records import Prediction
+from velm_train.core.records import ImageRecord, Prediction
 from velm_train.core.scores import (
     CalibrationScores,
     ClassificationScores,
@@ -210,3 +211,43 @@ def predictions() -> list[Prediction]:
         )
         for i in range(3)
     ]
+
+
+def image_record(name, *, category="nut", kind="good", size_hw=(60, 100), masks=0, group=None):
+    image_id = f"set/{category}/{kind}/{name}.png"
+    return ImageRecord(
+        image_id=image_id,
+        dataset="set",
+        category=category,
+        split="train" if kind == "good" else "test",
+        defect_type=kind,
+        image_path=Path(f"{name}.png"),
+        gt_mask_paths=tuple(Path(f"{name}_{i}.png") for i in range(masks)),
+        sha256="0" * 64,
+        group_id=image_id if group is None else group,
+        size_hw=size_hw,
+    )
+
+
+@pytest.fixture
+def make_record():
+    return image_record
+
+
+@pytest.fixture
+def records():
+    return [
+        image_record("0"),
+        image_record("1"),
+        image_record("2", size_hw=(80, 30)),
+        image_record("3", kind="cut", masks=2, group="part 7"),
+        image_record("4", kind="cut", group="part 7"),
+        image_record("5", kind="cut+rust", masks=1, group="part 7"),
+        image_record("6", category="<b>&", kind="bent", size_hw=(60, 100)),
+    ]
+
+
+@pytest.fixture
+def roles(records):
+    given = ["train", "reference", "left out", "train", "test", "test", "test"]
+    return {one.image_id: role for one, role in zip(records, given, strict=True)}

@@ -9,12 +9,14 @@ from PIL import Image
 
 from velm_train.reporting.figures import (
     CONTOUR_RGB,
+    HALO_RGB,
     colour_map,
     draw_boxes,
     draw_contours,
     example_pictures,
     heatmap_overlay,
     jpeg_data_uri,
+    outlined_thumbnail,
     png_data_uri,
     thumbnail,
 )
@@ -107,3 +109,40 @@ def test_missed_image_has_no_crop(image):
     )
     assert [picture.caption for picture in pictures] == ["outline", "heatmap"]
     assert (pictures[0].rgb == image).all()
+
+
+def rectangle(rows, columns, *, size_hw=(60, 100)):
+    gt_mask = np.zeros(size_hw, dtype=np.bool_)
+    gt_mask[slice(*rows), slice(*columns)] = True
+    return gt_mask
+
+
+def test_line_runs_around_the_mask_and_leaves_its_inside_to_be_seen(image):
+    before = image.copy()
+    small = outlined_thumbnail(image, rectangle((20, 40), (30, 60)), max_side_px=50)
+    assert small.shape == (30, 50, 3)  # the mask lies on rows 10 to 19 and columns 15 to 29
+    clear, line, halo = (90, 90, 90), CONTOUR_RGB, HALO_RGB
+    down = [tuple(int(value) for value in small[y, 20]) for y in range(4, 26)]
+    assert down == [*2 * [clear], halo, *2 * [line], *12 * [clear], *2 * [line], halo, *2 * [clear]]
+    across = [tuple(int(value) for value in small[15, x]) for x in range(10, 36)]
+    assert across == [clear, halo, *2 * [line], *17 * [clear], *2 * [line], halo, *2 * [clear]]
+    assert (image == before).all()
+
+
+def test_mask_of_one_pixel_gets_a_ring_in_a_much_smaller_picture():
+    image = np.full((900, 1600, 3), 90, dtype=np.uint8)
+    small = outlined_thumbnail(image, rectangle((450, 451), (800, 801), size_hw=(900, 1600)), max_side_px=160)
+    rows, columns = np.nonzero((small == CONTOUR_RGB).all(axis=-1))
+    assert (rows.min(), rows.max(), columns.min(), columns.max()) == (42, 48, 77, 83)
+    assert tuple(small[45, 80]) == (90, 90, 90)
+
+
+def test_blank_mask_draws_nothing(image):
+    assert (outlined_thumbnail(image, np.zeros((60, 100), dtype=np.bool_), max_side_px=100) == image).all()
+
+
+def test_line_of_a_mask_at_the_edge_stays_in_the_picture(image):
+    small = outlined_thumbnail(image, rectangle((0, 10), (0, 10)), max_side_px=100)
+    assert tuple(small[5, 11]) == CONTOUR_RGB
+    assert tuple(small[5, 5]) == tuple(small[0, 0]) == (90, 90, 90)
+    assert tuple(small[59, 99]) == (90, 90, 90)

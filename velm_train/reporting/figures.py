@@ -8,15 +8,18 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float, UInt8
 from PIL import Image, ImageDraw
+from scipy import ndimage
 
 from velm_train.core.images import cut_out
 from velm_train.core.records import BoxXYXY
-from velm_train.core.shapes import AnomalyMap, ContourPoints, RGBImage
+from velm_train.core.shapes import AnomalyMap, BoolMap, ContourPoints, RGBImage
 
 CONTOUR_RGB = (230, 30, 30)
 HALO_RGB = (255, 255, 255)
 MAX_OPACITY = 0.75
 JPEG_QUALITY = 84
+GAP_PX, LINE_PX = 1, 2
+"""Free space around a mask, and width of the line around that, in pixels of a thumbnail."""
 
 _RAMP_RGB = np.array(
     [(38, 12, 74), (120, 28, 109), (197, 58, 83), (240, 115, 46), (252, 188, 60), (252, 246, 170)], dtype=np.float64
@@ -95,6 +98,33 @@ def thumbnail(image: RGBImage, *, max_side_px: int) -> SmallRGB:
         return image
     size_wh = (max(1, round(image.shape[1] * scale)), max(1, round(image.shape[0] * scale)))
     return np.asarray(Image.fromarray(image).resize(size_wh, Image.Resampling.LANCZOS))
+
+
+def outlined_thumbnail(image: RGBImage, gt_mask: BoolMap, *, max_side_px: int) -> SmallRGB:
+    """Returns the reduced picture with a red line around the mask, which leaves what lies inside to be seen.
+
+    The line keeps GAP_PX away from every pixel that the mask touches, so that even a mask of one pixel gets a ring
+    that can be seen, and a crack is not painted over.
+
+    Args:
+        image: original pixels.
+        gt_mask: of the image's size.
+        max_side_px: longer side of the result.
+    """
+    small = thumbnail(image, max_side_px=max_side_px).copy()
+    size_wh = (small.shape[1], small.shape[0])
+    touched = np.asarray(Image.fromarray(gt_mask.astype(np.float32)).resize(size_wh, Image.Resampling.BOX)) > 0
+    inside = _grown(touched, GAP_PX)
+    line = _grown(inside, LINE_PX)
+    small[_grown(line, 1) & ~line] = HALO_RGB
+    small[line & ~inside] = CONTOUR_RGB
+    return small
+
+
+def _grown(mask: BoolMap, num_px: int) -> BoolMap:
+    """Returns where the mask is at most `num_px` away, in any of the eight directions."""
+    grown: np.ndarray = ndimage.maximum_filter(mask, size=2 * num_px + 1, mode="constant")
+    return grown
 
 
 def example_pictures(

@@ -4,7 +4,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
-import jinja2
 from markupsafe import Markup
 
 from velm_train.core.artifacts import write_atomic
@@ -12,7 +11,7 @@ from velm_train.core.records import NORMAL_DEFECT_TYPE
 from velm_train.core.scores import Confusion, GroupScores, Score, ScoreboardRow
 from velm_train.reporting import words
 from velm_train.reporting.content import GateCard, ReportContent
-from velm_train.reporting.figures import jpeg_data_uri
+from velm_train.reporting.pages import render_page
 from velm_train.reporting.plots import interval_strip, risk_coverage_plot, score_histogram
 
 MAX_OPEN_CONFUSIONS = 4
@@ -61,27 +60,10 @@ def write_report(content: ReportContent, path: Path) -> None:
 
 def render_report(content: ReportContent) -> str:
     """Returns the page as HTML text."""
-    environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("velm_train.reporting"),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters.update(
-        percent=words.percent,
-        interval=words.interval,
-        points=words.signed_points,
-        points_interval=words.signed_interval,
-        count=words.count,
-        seconds=words.seconds,
-        gigabytes=words.gigabytes,
-        p_value=words.p_value,
-        jpeg=jpeg_data_uri,
-    )
-    style = (Path(__file__).parent / "templates" / "report.css").read_text(encoding="utf-8")
-    return environment.get_template("report.html.j2").render(
-        content=content, style=Markup(style), view=ReportView(content), words=words, footnotes=Footnotes
+    return render_page(
+        "report.html.j2",
+        styles=("report.css",),
+        names={"content": content, "view": ReportView(content), "words": words, "footnotes": Footnotes},
     )
 
 
