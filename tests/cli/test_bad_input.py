@@ -109,11 +109,13 @@ def test_taxonomy_that_does_not_match_the_folders(root: Path, tmp_path: Path, pr
         return {
             "noun": "part",
             "normal_description": "",
-            "defect_types": {name: {"display_name": name, "description": "", "synonyms": []}},
+            "defect_types": {
+                name: {"display_name": name, "description": "", "synonyms": [], "orientation_matters": False}
+            },
         }
 
     path = tmp_path / "own.json"
-    body = {"schema_version": 1, "dataset": "parts", "categories": {"felt": entry("dent"), "steel": entry("dant")}}
+    body = {"schema_version": 2, "dataset": "parts", "categories": {"felt": entry("dent"), "steel": entry("dant")}}
     path.write_text(json.dumps(body))
     message = problem(root, f"dataset.taxonomy={path}")
     assert message.startswith("taxonomy 'parts' does not match the folders: ")

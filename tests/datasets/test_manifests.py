@@ -102,3 +102,30 @@ def test_one_group_on_both_sides_is_a_leak() -> None:
 def test_duplicates_inside_one_side_are_returned() -> None:
     clean = manifest(entry("b", "train", content="x"), entry("a", "reference", content="x"), entry("c", "test"))
     assert assert_no_leak(clean) == [("a", "b")]
+
+
+def with_defect(role: Role, *, seen: bool, known: bool) -> SplitManifest:
+    one = dataclasses.replace(entry("a", role), defect_type="rust")
+    return dataclasses.replace(
+        manifest(one, entry("b", "train")),
+        unseen_categories=() if seen else ("c",),
+        unknown_types={} if known else {"c": ("bent", "rust")},
+    )
+
+
+@pytest.mark.parametrize("role", ["train", "validation"])
+@pytest.mark.parametrize(
+    ("seen", "known", "what"), [(False, True, "category is unseen"), (True, False, "type is unknown")]
+)
+def test_unseen_defect_with_a_role_before_the_test_is_a_leak(role: Role, what: str, *, seen: bool, known: bool) -> None:
+    with pytest.raises(DataError, match=f"a has role {role}, but its {what}"):
+        assert_no_leak(with_defect(role, seen=seen, known=known))
+    assert_no_leak(with_defect("test", seen=seen, known=known))
+    assert_no_leak(with_defect(role, seen=True, known=True))
+
+
+def test_what_is_unseen_and_unknown_is_saved(tmp_path: Path) -> None:
+    saved = with_defect("test", seen=False, known=False)
+    saved.save(tmp_path / "split.json")
+    assert SplitManifest.load(tmp_path / "split.json") == saved
+    assert saved.sha256 != with_defect("test", seen=True, known=True).sha256

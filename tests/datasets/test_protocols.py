@@ -1,5 +1,6 @@
 """Facts about the k-shot protocol: counts, determinism, groups, duplicates, refusals."""
 
+import dataclasses
 import hashlib
 from collections import Counter
 from pathlib import Path
@@ -9,7 +10,7 @@ import pytest
 from velm_train.core.errors import DataError
 from velm_train.core.records import ImageRecord, Split
 from velm_train.datasets.manifests import TRAIN_SIDE, SplitManifest, assert_no_leak
-from velm_train.datasets.protocols import k_shot_manifest
+from velm_train.datasets.protocols import ProtocolSettings, k_shot_split
 
 
 def record(
@@ -45,21 +46,24 @@ def dataset() -> list[ImageRecord]:
     return records
 
 
-DEFAULTS = {
-    "k_shot": 2,
-    "unseen_categories": [],
-    "num_reference": 3,
-    "num_validation_per_type": 1,
-    "max_normals": 0,
-    "max_test_per_type": 0,
-    "calibration_fraction": 0.0,
-    "test_normal_fraction": 0.3,
-    "seed": 0,
-}
+SETTINGS = ProtocolSettings(
+    k_shot=2,
+    unseen_categories=(),
+    num_reference=3,
+    num_validation_per_type=1,
+    max_normals=0,
+    max_test_per_type=0,
+    calibration_fraction=0.0,
+    test_normal_fraction=0.3,
+    multi_label="leave_out",
+    fold=0,
+    num_folds=2,
+    train_dataset=None,
+)
 
 
-def split(records: list[ImageRecord], **changes: object) -> SplitManifest:
-    return k_shot_manifest(records, **{**DEFAULTS, **changes})
+def split(records: list[ImageRecord], *, seed: int = 0, **changes: object) -> SplitManifest:
+    return k_shot_split(records, dataclasses.replace(SETTINGS, **changes), seed=seed)
 
 
 def counts(manifest: SplitManifest, category: str) -> dict[tuple[str, str], int]:
@@ -85,7 +89,7 @@ def test_every_role_has_its_number_of_images() -> None:
 
 
 def test_defects_of_an_unseen_category_are_all_test() -> None:
-    manifest = split(dataset(), unseen_categories=["nut"])
+    manifest = split(dataset(), unseen_categories=("nut",))
     assert counts(manifest, "nut") == {
         ("good", "reference"): 3,
         ("good", "train"): 7,
@@ -177,7 +181,7 @@ def test_groups_of_normals_are_held_out_as_a_whole() -> None:
         ({"k_shot": 9}, "bolt/bent: 8 images, of which 8 may be trained on; k_shot=9"),
         ({"k_shot": 8}, "bolt/bent: 8 images leave 0 after training"),
         ({"num_validation_per_type": 6}, "leave 6 after training; num_validation_per_type=6"),
-        ({"unseen_categories": ["nutt"]}, "did you mean 'nut'"),
+        ({"unseen_categories": ("nutt",)}, "did you mean 'nut'"),
         ({"num_reference": 10}, "10 normal training images, num_reference=10"),
         ({"max_normals": 3}, "max_normals is 3; it must exceed num_reference=3"),
         ({"calibration_fraction": 1.0}, "calibration_fraction is 1.0"),

@@ -19,7 +19,7 @@ from velm_train.datasets.file_index import FileIndex
 from velm_train.datasets.indexing import index_images
 from velm_train.datasets.manifests import SplitManifest, assert_no_leak
 from velm_train.datasets.mvtec_style import find_mvtec_style
-from velm_train.datasets.protocols import k_shot_manifest
+from velm_train.datasets.protocols import ProtocolSettings, k_shot_split
 from velm_train.datasets.taxonomies import found_types, taxonomy_path
 from velm_train.datasets.texture_specs import TEXTURES
 from velm_train.datasets.textures import TextureCounts, expose, make_textures, photo_pieces, shoot
@@ -232,18 +232,21 @@ def test_set_has_the_types_of_its_taxonomy(records: list[ImageRecord]) -> None:
 
 
 def split(records: list[ImageRecord], *, k_shot: int, num_validation_per_type: int = 0) -> SplitManifest:
-    return k_shot_manifest(
-        records,
+    settings = ProtocolSettings(
         k_shot=k_shot,
-        unseen_categories=["vinyl_blue"],
+        unseen_categories=("vinyl_blue",),
         num_reference=1,
         num_validation_per_type=num_validation_per_type,
         max_normals=0,
         max_test_per_type=0,
         calibration_fraction=0.0,
         test_normal_fraction=0.3,
-        seed=0,
+        multi_label="leave_out",
+        fold=0,
+        num_folds=2,
+        train_dataset=None,
     )
+    return k_shot_split(records, settings, seed=0)
 
 
 def roles(manifest: SplitManifest, category: str) -> dict[tuple[str, str], int]:

@@ -2,35 +2,32 @@
 
 import dataclasses
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import cast
 
-import torch
-
 from velm_train.assets.library import AssetLibrary
-from velm_train.backbones.load import load_backbone
+from velm_train.cli.compose import load_config
 from velm_train.config import Config
 from velm_train.config.data import DatasetConfig, ProtocolConfig, SynthesisConfig
 from velm_train.core.artifacts import ArtifactStore, StageKey
+from velm_train.core.errors import ConfigError
 from velm_train.core.hashing import sha256_json
 from velm_train.core.progress import Progress
 from velm_train.core.records import ImageRecord
 from velm_train.core.taxonomy import Taxonomy, derive_taxonomy, read_taxonomy
 from velm_train.datasets.file_index import FileIndex
 from velm_train.datasets.indexing import Indexed, OnBadFile, index_images
+from velm_train.datasets.manifests import SplitManifest
 from velm_train.datasets.mvtec_style import find_mvtec_style
-from velm_train.datasets.protocols import SplitManifest, k_shot_manifest
+from velm_train.datasets.protocol_settings import MultiLabel, ProtocolSettings
+from velm_train.datasets.protocols import PROTOCOLS
+from velm_train.datasets.published_splits import published_manifest
 from velm_train.datasets.readers import READERS
+from velm_train.datasets.split_files import split_path
 from velm_train.datasets.taxonomies import found_types, taxonomy_path
 from velm_train.datasets.texture_specs import SEEN_TEXTURES, UNSEEN_TEXTURES
 from velm_train.datasets.textures import TEXTURES_VERSION, TextureCounts, make_textures
-from velm_train.detectors.patchcore import PatchCore
-from velm_train.detectors.protocol import Detector
-from velm_train.detectors.settings import PatchCoreSettings
-
-PROTOCOLS = {"k_shot": k_shot_manifest}
-"""`protocol.name` -> what gives the images their roles."""
 
 
 def make_assets(config: Config, *, progress: Progress) -> AssetLibrary:
@@ -48,6 +45,35 @@ def unseen_categories(dataset: DatasetConfig) -> tuple[str, ...]:
     if dataset.reader == "textures" and not dataset.unseen_categories:
         return tuple(name for name in UNSEEN_TEXTURES if not dataset.categories or name in dataset.categories)
     return tuple(dataset.unseen_categories)
+
+
+def train_dataset(protocol: ProtocolConfig) -> DatasetConfig | None:
+    """Returns the settings of the data set that cross_dataset trains on; None for other protocols.
+
+    Raises:
+        ConfigError: if there is no such data set.
+    """
+    name, root = protocol.train_dataset, protocol.train_root
+    if name is None:
+        return None
+    return load_config([f"dataset={name}", *([] if root is None else [f"dataset.root={root}"])]).dataset
+
+
+def datasets_of(config: Config) -> tuple[DatasetConfig, ...]:
+    """Returns the settings of every data set that a run reads: its own, and for cross_dataset the one trained on.
+
+    Raises:
+        ConfigError: if both have one name.
+    """
+    other = train_dataset(config.protocol)
+    if other is None:
+        return (config.dataset,)
+    if other.name == config.dataset.name:
+        raise ConfigError(
+            f"dataset.name={other.name} is not possible; allowed: another name than that of "
+            f"protocol.train_dataset={config.protocol.train_dataset}"
+        )
+    return (config.dataset, other)
 
 
 def read_records(dataset: DatasetConfig, *, assets: AssetLibrary, store: ArtifactStore, progress: Progress) -> Indexed:
@@ -124,51 +150,50 @@ def make_taxonomy(dataset: DatasetConfig, records: Sequence[ImageRecord]) -> Tax
         return derive_taxonomy(dataset.name, found)
     is_path = dataset.taxonomy.endswith(".json")
     taxonomy = read_taxonomy(Path(dataset.taxonomy).expanduser() if is_path else taxonomy_path(dataset.taxonomy))
-    taxonomy.validate(found)
-    return taxonomy
+    return taxonomy.fitted(found)
 
 
-def make_manifest(
-    protocol: ProtocolConfig, *, records: Sequence[ImageRecord], unseen: Sequence[str], seed: int
-) -> SplitManifest:
-    """Gives every image its role.
+def joint_taxonomy(datasets: Sequence[DatasetConfig], records: Sequence[ImageRecord]) -> Taxonomy:
+    """Returns the taxonomy of all data sets that a run reads, under the name of the first.
 
     Raises:
-        DataError: if a category has too few images, or a leak is found.
+        DataError: if one does not match its images.
     """
-    return PROTOCOLS[protocol.name](
-        records,
+    parts = [make_taxonomy(one, [record for record in records if record.dataset == one.name]) for one in datasets]
+    categories = {category: body for part in reversed(parts) for category, body in part.categories.items()}
+    return Taxonomy(dataset=parts[0].dataset, categories=categories)
+
+
+def make_manifest(config: Config, *, records: Sequence[ImageRecord]) -> SplitManifest:
+    """Gives every image its role: by the protocol's rule, or as the published split says.
+
+    Raises:
+        DataError: if a category has too few images, a leak is found, or the images do not fit the published split.
+    """
+    protocol, other = config.protocol, train_dataset(config.protocol)
+    settings = ProtocolSettings(
         k_shot=protocol.k_shot,
-        unseen_categories=unseen,
+        unseen_categories=unseen_categories(config.dataset),
         num_reference=protocol.reference_normals,
         num_validation_per_type=protocol.validation_per_type,
         max_normals=protocol.max_train_normals,
         max_test_per_type=protocol.max_test_per_type,
         calibration_fraction=protocol.calibration_fraction,
         test_normal_fraction=protocol.test_normal_fraction,
-        seed=seed,
+        multi_label=cast("MultiLabel", protocol.multi_label),
+        fold=protocol.fold,
+        num_folds=protocol.num_folds,
+        train_dataset=None if other is None else other.name,
     )
-
-
-def make_detector(config: Config, *, assets: AssetLibrary) -> Callable[[], Detector]:
-    """Returns a maker of fresh detectors that share one backbone."""
-    detector = config.detector
-    device = torch.device("cuda" if config.trainer.accelerator == "gpu" else "cpu")
-    backbone = load_backbone(detector.backbone, assets=assets, device=device)
-    settings = PatchCoreSettings(
-        layers=tuple(detector.layers),
-        input_hw=(detector.input_height_px, detector.input_width_px),
-        coreset_fraction=detector.coreset_fraction,
-        max_patches=detector.max_bank_patches,
-        smoothing_sigma=detector.smoothing_sigma,
-        score_top_fraction=detector.score_top_fraction,
-        score_diffuse=detector.score_diffuse,
-        reweight=detector.reweight,
-        num_neighbours=detector.num_neighbours,
-        seed=config.seed,
-        half_precision=detector.half_precision,
+    if protocol.published is None:
+        return PROTOCOLS[protocol.name](records, settings, seed=config.seed)
+    return published_manifest(
+        records,
+        settings,
+        split_file=split_path(protocol.published),
+        categories=sorted({record.category for record in records}) if config.dataset.categories else (),
+        pins=Path(config.paths.artifacts).expanduser() / "splits",
     )
-    return lambda: PatchCore(backbone, settings, device=device, batch_size=detector.batch_size)
 
 
 def label_sets(taxonomy: Taxonomy, records: Sequence[ImageRecord]) -> dict[str, list[str]]:

@@ -1,10 +1,12 @@
 """Command-line words in, a checked `Config` out; every mistake is one line with the nearest valid spelling."""
 
+import dataclasses
 import difflib
 import functools
 import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import get_args, get_origin
 
 from hydra import compose, initialize_config_dir
 from hydra.core.config_loader import ConfigLoader
@@ -109,8 +111,18 @@ def _first_line(error: Exception) -> str:
 
 @functools.cache
 def _known_keys() -> tuple[str, ...]:
-    """Returns every dotted key of the shipped configuration; Hydra has to be initialised."""
-    return tuple(_leaf_keys(compose(CONFIG_NAME)))
+    """Returns every dotted key of the schema, and those of the shipped tables; Hydra has to be initialised."""
+    return tuple(sorted({*_schema_keys(Config, prefix=""), *_leaf_keys(compose(CONFIG_NAME))}))
+
+
+def _schema_keys(group: type, *, prefix: str) -> Iterator[str]:
+    """Yields every dotted key of a settings class, with those of groups that may be null."""
+    for field in dataclasses.fields(group):
+        key = f"{prefix}{field.name}"
+        yield key
+        for kind in (field.type, *get_args(field.type)):
+            if isinstance(kind, type) and dataclasses.is_dataclass(kind) and get_origin(field.type) is not dict:
+                yield from _schema_keys(kind, prefix=f"{key}.")
 
 
 def _leaf_keys(config: DictConfig, *, prefix: str = "") -> Iterator[str]:

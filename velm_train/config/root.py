@@ -2,11 +2,14 @@
 
 from dataclasses import dataclass
 
+from velm_train.config.audit import AuditConfig
 from velm_train.config.checks import at_least, require
 from velm_train.config.data import DatasetConfig, PathsConfig, ProtocolConfig, SynthesisConfig, TaskConfig
+from velm_train.config.defects import DefectsConfig
+from velm_train.config.detectors import DetectorConfig
 from velm_train.config.learning import AlignmentConfig, CallbacksConfig, EvaluationConfig, LoggerConfig, TrainerConfig
 from velm_train.config.naming import InstructionsConfig, LookTwiceConfig, LoraConfig, ModelConfig
-from velm_train.config.seeing import DetectorConfig, GateConfig, RegionsConfig
+from velm_train.config.seeing import GateConfig, RegionsConfig
 
 
 @dataclass(kw_only=True, slots=True)
@@ -25,7 +28,9 @@ class Config:
     task: TaskConfig
     paths: PathsConfig
     dataset: DatasetConfig
+    defects: DefectsConfig
     protocol: ProtocolConfig
+    audit: AuditConfig
     detector: DetectorConfig
     gate: GateConfig
     regions: RegionsConfig

@@ -4,16 +4,16 @@ import dataclasses
 import json
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, get_args
 
 from velm_train.core.artifacts import write_atomic
 from velm_train.core.errors import ArtifactError, DataError
 from velm_train.core.hashing import sha256_json
-from velm_train.core.records import ImageRecord, Role
+from velm_train.core.records import NORMAL_DEFECT_TYPE, ImageRecord, Role
 
-MANIFEST_SCHEMA_VERSION = 1
+MANIFEST_SCHEMA_VERSION = 2
 
 TRAIN_SIDE: frozenset[Role] = frozenset({"train", "calibration", "reference"})
 """Roles whose pixels the system may know before the test; the other side is validation and test."""
@@ -51,6 +51,9 @@ class SplitManifest:
         settings: every other argument of the selection.
         entries: sorted by image_id.
         left_out: sorted by image_id.
+        unseen_categories: in alphabetical order; no defect of theirs is on the training side.
+        unknown_types: category -> types that are never trained on although their category is; at the test "none of
+            these" is the right answer to them.
     """
 
     protocol: str
@@ -58,6 +61,8 @@ class SplitManifest:
     settings: Mapping[str, Any]
     entries: tuple[ManifestEntry, ...]
     left_out: tuple[LeftOut, ...]
+    unseen_categories: tuple[str, ...] = ()
+    unknown_types: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
     @property
     def sha256(self) -> str:
@@ -72,6 +77,8 @@ class SplitManifest:
             "settings": dict(self.settings),
             "entries": [dataclasses.asdict(entry) for entry in self.entries],
             "left_out": [dataclasses.asdict(image) for image in self.left_out],
+            "unseen_categories": list(self.unseen_categories),
+            "unknown_types": {category: list(types) for category, types in self.unknown_types.items()},
         }
 
     def with_role(self, role: Role) -> tuple[ManifestEntry, ...]:
@@ -108,6 +115,8 @@ class SplitManifest:
             settings=content["settings"],
             entries=tuple(ManifestEntry(**entry) for entry in content["entries"]),
             left_out=tuple(LeftOut(**image) for image in content["left_out"]),
+            unseen_categories=tuple(content["unseen_categories"]),
+            unknown_types={category: tuple(types) for category, types in content["unknown_types"].items()},
         )
 
     def check(self, records: Iterable[ImageRecord]) -> None:
@@ -136,7 +145,7 @@ def _named(names: list[str]) -> str:
 
 
 def assert_no_leak(manifest: SplitManifest) -> list[tuple[str, ...]]:
-    """Checks that no content and no group is on both sides of the split.
+    """Checks that no content and no group is on both sides of the split, and that what is unseen is not trained on.
 
     The sides are train, calibration and reference against validation and test. Groups count where they are
     more than the image itself.
@@ -145,7 +154,8 @@ def assert_no_leak(manifest: SplitManifest) -> list[tuple[str, ...]]:
         image_ids of exact duplicates inside one side, one tuple for each content, sorted.
 
     Raises:
-        DataError: naming two files that share content or group across the sides.
+        DataError: naming two files that share content or group across the sides, or a defect with a role before the
+            test whose category is unseen or whose type is unknown.
     """
     same_content: dict[str, list[ManifestEntry]] = defaultdict(list)
     same_group: dict[str, list[ManifestEntry]] = defaultdict(list)
@@ -153,6 +163,8 @@ def assert_no_leak(manifest: SplitManifest) -> list[tuple[str, ...]]:
         same_content[entry.sha256].append(entry)
         if entry.group_id != entry.image_id:
             same_group[entry.group_id].append(entry)
+    for entry in manifest.entries:
+        _refuse_unseen(entry, manifest)
     for entries in same_content.values():
         _refuse_two_sides(entries, what="the same content", protocol=manifest.protocol)
     for group_id, entries in same_group.items():
@@ -169,4 +181,16 @@ def _refuse_two_sides(entries: list[ManifestEntry], *, what: str, protocol: str)
         raise DataError(
             f"split {protocol!r} leaks: {train[0].image_id} ({train[0].role}) and {test[0].image_id} "
             f"({test[0].role}) have {what}; both must be on one side"
+        )
+
+
+def _refuse_unseen(entry: ManifestEntry, manifest: SplitManifest) -> None:
+    if entry.role == "test" or entry.defect_type == NORMAL_DEFECT_TYPE:
+        return
+    unknown = manifest.unknown_types[entry.category] if entry.category in manifest.unknown_types else ()
+    what = "type is unknown" if entry.defect_type in unknown else "category is unseen"
+    if entry.defect_type in unknown or entry.category in manifest.unseen_categories:
+        raise DataError(
+            f"split {manifest.protocol!r} leaks: {entry.image_id} has role {entry.role}, but its {what}; "
+            "such a defect may only be tested"
         )

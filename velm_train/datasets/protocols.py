@@ -1,135 +1,167 @@
-"""Evaluation protocols: records in, a leak-free `SplitManifest` out; deterministic and independent of list order."""
+"""Evaluation protocols P0 to P5: records in, a leak-free `SplitManifest` out; independent of the records' order."""
 
-import dataclasses
 import logging
-from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from types import MappingProxyType
 
-from velm_train.core.errors import DataError
 from velm_train.core.records import ImageRecord
 from velm_train.datasets.manifests import SplitManifest, assert_no_leak
-from velm_train.datasets.reading import nearest
+from velm_train.datasets.plans import make_plan, own_settings
+from velm_train.datasets.protocol_settings import ProtocolSettings
+from velm_train.datasets.roles import assign_defects, assign_normals, place_normals
 from velm_train.datasets.selection import Selection
+from velm_train.datasets.two_datasets import require_two_datasets, train_categories
 
-__all__ = ["SplitManifest", "assert_no_leak", "k_shot_manifest"]
+__all__ = [
+    "PROTOCOLS",
+    "Protocol",
+    "ProtocolSettings",
+    "SplitManifest",
+    "assert_no_leak",
+    "cross_dataset_split",
+    "half_split",
+    "k_shot_split",
+    "leave_category_out_split",
+    "leave_type_out_split",
+    "zero_shot_split",
+]
 
 logger = logging.getLogger(__name__)
 
 
-def k_shot_manifest(
-    records: Sequence[ImageRecord],
-    *,
-    k_shot: int,
-    unseen_categories: Sequence[str],
-    num_reference: int,
-    num_validation_per_type: int,
-    max_normals: int,
-    max_test_per_type: int,
-    calibration_fraction: float,
-    test_normal_fraction: float,
-    seed: int,
-) -> SplitManifest:
-    """Makes the k-shot split: k labelled defects of every type of every seen category may be learned from.
+def zero_shot_split(records: Sequence[ImageRecord], settings: ProtocolSettings, *, seed: int) -> SplitManifest:
+    """P0: no defect is trained on, every defect is for testing; normals fit and calibrate the gates.
 
-    Images that share content or group are kept on one side. With the same seed, the defects of a smaller k are
-    among those of a larger one, and the validation images are the same.
+    As in every protocol, a defect on the same part as a training normal is left out.
+
+    Raises:
+        DataError: if a category has too few images.
+    """
+    return _select(records, settings, protocol="zero_shot", name="zero_shot", seed=seed)
+
+
+def k_shot_split(records: Sequence[ImageRecord], settings: ProtocolSettings, *, seed: int) -> SplitManifest:
+    """P1: k labelled defects of every type of every seen category may be learned from, all others are for testing.
+
+    Images that share content or group are kept on one side. With the same seed, the defects of a smaller k are among
+    those of a larger one, and where no group spans several types the validation images are the same.
+
+    Raises:
+        DataError: if a category or type has too few images.
+    """
+    name = f"k_shot_{settings.k_shot}"
+    return _select(records, settings, protocol="k_shot", name=name, seed=seed)
+
+
+def half_split(records: Sequence[ImageRecord], settings: ProtocolSettings, *, seed: int) -> SplitManifest:
+    """P2: of every type of every seen category half, rounded down, is trained on and the rest tested.
+
+    Images that share content or group stay together, so that a half is as near as they allow.
+
+    Raises:
+        DataError: if a category or type has too few images.
+    """
+    return _select(records, settings, protocol="half", name="half", seed=seed)
+
+
+def leave_category_out_split(records: Sequence[ImageRecord], settings: ProtocolSettings, *, seed: int) -> SplitManifest:
+    """P3: the categories of one fold are unseen and alone are tested.
+
+    Which fold a category is in depends on the categories' names only. Of the other categories `k_shot` defects of each
+    type are trained on, all if it is 0; their further defects and their test normals are left out.
+
+    Raises:
+        DataError: if there are fewer categories than folds, or a category or type has too few images.
+    """
+    name = f"leave_category_out_{settings.fold}_of_{settings.num_folds}"
+    return _select(records, settings, protocol="leave_category_out", name=name, seed=seed)
+
+
+def cross_dataset_split(records: Sequence[ImageRecord], settings: ProtocolSettings, *, seed: int) -> SplitManifest:
+    """P4: one data set is trained on, the other tested.
+
+    Of the training set `k_shot` defects of each type are trained on, all if it is 0; none of its images are tested.
+    Every defect of the other set is tested; its normals fit and calibrate its gates.
 
     Args:
-        records: images of one data set.
-        k_shot: training defects of each type; 0 for none.
-        unseen_categories: categories whose defects are all for testing.
-        num_reference: normals of split "train", per category, shown to the model as references.
-        num_validation_per_type: defects of each type of a seen category with role validation.
-        max_normals: limit of reference, calibration and training normals together, per category; 0 for none.
-        max_test_per_type: limit of test images of each type, "good" included, per category; 0 for none.
-        calibration_fraction: share in [0, 1) of the remaining normals that is held out to calibrate the gate;
-            0 if it calibrates by leave-one-out.
-        test_normal_fraction: share in (0, 1) of the normals that becomes test, only in categories that have no
-            normals of split "test".
+        records: images of two data sets, told apart by `ImageRecord.dataset`.
+        settings: `train_dataset` names the one to train on.
         seed: root seed of the selection.
 
     Raises:
-        DataError: if an argument is out of range, or a category or type has too few images.
+        DataError: if there are not two data sets, they share a category name or an image, or a category or type has
+            too few images.
     """
-    settings = _Settings(
-        k_shot=k_shot,
-        unseen_categories=sorted(unseen_categories),
-        num_reference=num_reference,
-        num_validation_per_type=num_validation_per_type,
-        max_normals=max_normals,
-        max_test_per_type=max_test_per_type,
-        calibration_fraction=calibration_fraction,
-        test_normal_fraction=test_normal_fraction,
+    return _select(
+        require_two_datasets(records),
+        settings,
+        protocol="cross_dataset",
+        name=f"cross_dataset_from_{settings.train_dataset}",
+        seed=seed,
     )
-    selection = Selection.start(records, seed=seed)
-    _assign_normals(selection, settings)
-    _assign_defects(selection, settings)
-    return _audited(selection, protocol=f"k_shot_{k_shot}", settings=dataclasses.asdict(settings), seed=seed)
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class _Settings:
-    """The arguments of `k_shot_manifest` that say how to select, as they are written into the manifest."""
+def leave_type_out_split(records: Sequence[ImageRecord], settings: ProtocolSettings, *, seed: int) -> SplitManifest:
+    """P5: in every seen category the types of one fold are unknown: never trained on, all tested.
 
-    k_shot: int
-    unseen_categories: list[str]
-    num_reference: int
-    num_validation_per_type: int
-    max_normals: int
-    max_test_per_type: int
-    calibration_fraction: float
-    test_normal_fraction: float
+    Which types these are depends on the names only; `SplitManifest.unknown_types` says it. Of the other types `k_shot`
+    defects are trained on and the rest tested.
 
-    def __post_init__(self) -> None:
-        if self.k_shot < 0:
-            raise DataError(f"k_shot is {self.k_shot}; it must be at least 0")
-        if not 0.0 <= self.calibration_fraction < 1.0:
-            raise DataError(f"calibration_fraction is {self.calibration_fraction}; it must lie in [0, 1)")
-        if not 0.0 < self.test_normal_fraction < 1.0:
-            raise DataError(f"test_normal_fraction is {self.test_normal_fraction}; it must lie in (0, 1)")
+    Raises:
+        DataError: if no category has two types, or a category or type has too few images.
+    """
+    name = f"leave_type_out_{settings.fold}_of_{settings.num_folds}_k_{settings.k_shot}"
+    return _select(records, settings, protocol="leave_type_out", name=name, seed=seed)
 
 
-def _assign_normals(selection: Selection, settings: _Settings) -> None:
-    selection.place_folder_normals()
-    for category in selection.categories():
-        selection.hold_out_normals(
-            category, fraction=settings.test_normal_fraction, num_kept=settings.num_reference + 1
-        )
-        selection.assign_normals(
-            category,
-            num_reference=settings.num_reference,
-            max_normals=settings.max_normals,
-            calibration_fraction=settings.calibration_fraction,
-            max_test=settings.max_test_per_type,
-        )
+Protocol = Callable[..., SplitManifest]
+"""Called as `protocol(records, settings, seed=seed)`."""
 
-
-def _assign_defects(selection: Selection, settings: _Settings) -> None:
-    """Chooses the shots of every seen category first: they decide on which side their groups are."""
-    categories, unseen = selection.categories(), settings.unseen_categories
-    for name in unseen:
-        if name not in categories:
-            raise DataError(f"unseen category {name!r} has no images{nearest(name, categories)}; found: {categories}")
-    shots = {
-        name: frozenset() if name in unseen else selection.choose_shots(name, k_shot=settings.k_shot)
-        for name in categories
+PROTOCOLS: Mapping[str, Protocol] = MappingProxyType(
+    {
+        "zero_shot": zero_shot_split,
+        "k_shot": k_shot_split,
+        "half": half_split,
+        "leave_category_out": leave_category_out_split,
+        "cross_dataset": cross_dataset_split,
+        "leave_type_out": leave_type_out_split,
     }
-    for name in categories:
-        num_validation = 0 if name in unseen else settings.num_validation_per_type
-        selection.assign_defects(
-            name, shots=shots[name], num_validation=num_validation, max_test=settings.max_test_per_type
-        )
+)
+"""`protocol.name` -> what gives the images their roles."""
 
 
-def _audited(selection: Selection, *, protocol: str, settings: dict[str, Any], seed: int) -> SplitManifest:
+def _seen_dataset(records: Sequence[ImageRecord], settings: ProtocolSettings, *, protocol: str) -> frozenset[str]:
+    if protocol != "cross_dataset":
+        return frozenset()
+    return train_categories(records, train_dataset=settings.train_dataset)
+
+
+def _select(
+    records: Sequence[ImageRecord],
+    settings: ProtocolSettings,
+    *,
+    protocol: str,
+    name: str,
+    seed: int,
+) -> SplitManifest:
+    selection = Selection.start(records, multi_label=settings.multi_label, seed=seed)
+    plan = make_plan(protocol, selection.types(), settings, seen=_seen_dataset(records, settings, protocol=protocol))
+    place_normals(selection, plan, settings)
+    assign_normals(selection, plan, settings)
+    assign_defects(selection, plan, settings)
     manifest = SplitManifest(
-        protocol=protocol, seed=seed, settings=settings, entries=selection.entries(), left_out=selection.left_out()
+        protocol=name,
+        seed=seed,
+        settings=own_settings(protocol, settings) | settings.common(),
+        entries=selection.entries(),
+        left_out=selection.left_out(),
+        unseen_categories=tuple(sorted(plan.unseen)),
+        unknown_types=plan.unknown,
     )
     duplicates = assert_no_leak(manifest)
     logger.info(
         "%s: %d images with a role, %d left out, %d contents that occur more than once on their side",
-        protocol,
+        name,
         len(manifest.entries),
         len(manifest.left_out),
         len(duplicates),

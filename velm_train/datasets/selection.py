@@ -1,7 +1,7 @@
 """The selection behind a protocol: records in, every image's role or the reason why it has none out."""
 
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -9,24 +9,10 @@ from velm_train.core.errors import DataError
 from velm_train.core.records import NORMAL_DEFECT_TYPE, ImageRecord, Role
 from velm_train.core.seeding import derive_seed
 from velm_train.datasets.manifests import LeftOut, ManifestEntry
+from velm_train.datasets.protocol_settings import MultiLabel, Rest, TypeKey
+from velm_train.datasets.units import bind_units
 
 _Side = Literal["train", "test"]
-
-
-def _bind_units(records: Sequence[ImageRecord]) -> dict[str, str]:
-    """Returns image_id -> unit; images joined by equal content or group, directly or in a chain, share a unit."""
-    parent: dict[str, str] = {}
-
-    def find(key: str) -> str:
-        while parent.setdefault(key, key) != key:
-            parent[key] = parent[parent[key]]
-            key = parent[key]
-        return key
-
-    for record in records:
-        one, other = sorted((find(f"group {record.group_id}"), find(f"content {record.sha256}")))
-        parent[other] = one
-    return {record.image_id: find(f"group {record.group_id}") for record in records}
 
 
 @dataclass(kw_only=True, slots=True)
@@ -36,31 +22,42 @@ class Selection:
     records: dict[str, ImageRecord]
     unit: dict[str, str]
     rank: dict[str, int]
-    by_type: dict[tuple[str, str], list[str]]
+    by_type: dict[TypeKey, list[str]]
     side: dict[str, _Side] = field(default_factory=dict)
     roles: dict[str, Role] = field(default_factory=dict)
     reasons: dict[str, str] = field(default_factory=dict)
 
     @classmethod
-    def start(cls, records: Sequence[ImageRecord], *, seed: int) -> "Selection":
+    def start(cls, records: Sequence[ImageRecord], *, multi_label: MultiLabel, seed: int) -> "Selection":
         """Ranks every image by a hash of the seed and its content; equal contents are ranked by image_id."""
         by_id = {record.image_id: record for record in sorted(records, key=lambda record: record.image_id)}
         if len(by_id) != len(records):
             raise DataError("two records have the same image_id; read the data set once")
         order = sorted(by_id, key=lambda image_id: (derive_seed(seed, "k_shot", by_id[image_id].sha256), image_id))
-        by_type: dict[tuple[str, str], list[str]] = defaultdict(list)
+        several = {image_id for image_id in order if len(by_id[image_id].defect_types) > 1}
+        dropped = several if multi_label == "leave_out" else set()
+        by_type: dict[TypeKey, list[str]] = defaultdict(list)
         for image_id in order:
-            by_type[by_id[image_id].category, by_id[image_id].defect_type].append(image_id)
+            if image_id not in dropped:
+                by_type[by_id[image_id].category, by_id[image_id].defect_type].append(image_id)
         return cls(
             records=by_id,
-            unit=_bind_units(list(by_id.values())),
+            unit=bind_units(list(by_id.values())),
             rank={image_id: place for place, image_id in enumerate(order)},
             by_type=dict(by_type),
+            reasons={one: f"shows several types: {', '.join(by_id[one].defect_types)}" for one in sorted(dropped)},
         )
 
     def categories(self) -> list[str]:
         """Returns the categories of all images, in alphabetical order."""
-        return sorted({category for category, _ in self.by_type})
+        return sorted({record.category for record in self.records.values()})
+
+    def types(self) -> dict[str, list[str]]:
+        """Returns category -> its defect types, both in alphabetical order; those of left-out images excepted."""
+        return {
+            category: sorted(kind for name, kind in self.by_type if name == category and kind != NORMAL_DEFECT_TYPE)
+            for category in self.categories()
+        }
 
     def on(self, image_id: str) -> _Side | None:
         """Returns the side of an image's unit, or None while it is open."""
@@ -91,8 +88,6 @@ class Selection:
     def hold_out_normals(self, category: str, *, fraction: float, num_kept: int) -> None:
         """Where the folders have no test normals, moves whole units to the test side until the share is reached."""
         normals = self.normals(category)
-        if not normals:
-            raise DataError(f"category {category!r} has no normal images; the detector needs some")
         if self._has_test_normals(category):
             return
         wanted = max(1, round(fraction * len(normals)))
@@ -111,10 +106,14 @@ class Selection:
                 f"and {moved} for the test; at least {num_kept} and 1 are needed"
             )
 
+    def keep_normals(self, category: str) -> None:
+        """Puts what is still open of the category's normals on the train side."""
+        self.put_on_train_side(self.normals(category))
+
     def assign_normals(
-        self, category: str, *, num_reference: int, max_normals: int, calibration_fraction: float, max_test: int
+        self, category: str, *, num_reference: int, max_normals: int, calibration_fraction: float, rest: Rest
     ) -> None:
-        """Gives the category's normals their roles."""
+        """Gives the category's normals their roles: those on the test side as `rest` says."""
         train = [image_id for image_id in self.normals(category) if self.on(image_id) == "train"]
         if len(train) < num_reference + 1:
             raise DataError(
@@ -124,60 +123,142 @@ class Selection:
         kept = self._limit(train, maximum=max_normals, setting="max_normals")
         if len(kept) < num_reference + 1:
             raise DataError(f"max_normals is {max_normals}; it must exceed num_reference={num_reference}, or be 0")
-        rest = kept[num_reference:]
-        num_calibration = 0 if calibration_fraction == 0 else max(1, round(calibration_fraction * len(rest)))
-        if num_calibration >= len(rest) > 0:
+        further = kept[num_reference:]
+        num_calibration = 0 if calibration_fraction == 0 else max(1, round(calibration_fraction * len(further)))
+        if num_calibration >= len(further) > 0:
             raise DataError(
-                f"category {category!r}: calibration_fraction={calibration_fraction} of {len(rest)} normals leaves "
+                f"category {category!r}: calibration_fraction={calibration_fraction} of {len(further)} normals leaves "
                 "none for the detector; use a smaller fraction or more images"
             )
-        self._give(kept[:num_reference], "reference")
-        self._give(rest[:num_calibration], "calibration")
-        self._give(rest[num_calibration:], "train")
-        test = [image_id for image_id in self.normals(category) if self.on(image_id) == "test"]
-        self._give(self._limit(test, maximum=max_test, setting="max_test_per_type"), "test")
+        self.give(kept[:num_reference], "reference")
+        self.give(further[:num_calibration], "calibration")
+        self.give(further[num_calibration:], "train")
+        self.assign_test_normals(category, rest=rest)
 
-    def choose_shots(self, category: str, *, k_shot: int) -> frozenset[str]:
-        """Returns k training defects of each type, units already on the train side first, and puts them there."""
-        chosen: set[str] = set()
-        for defect_type in self._defect_types(category):
-            images = self.by_type[category, defect_type]
-            pool = [image_id for image_id in images if self.on(image_id) != "test"]
-            if len(pool) < k_shot:
+    def assign_test_normals(self, category: str, *, rest: Rest) -> None:
+        """Gives the normals on the test side their roles as `rest` says."""
+        self.give_rest([image_id for image_id in self.normals(category) if self.on(image_id) == "test"], rest)
+
+    def keep_for_test(self, category: str) -> None:
+        """Puts what is still open of the category's defects on the test side."""
+        for defect_type in self.types()[category]:
+            for image_id in self.by_type[category, defect_type]:
+                self.side.setdefault(self.unit[image_id], "test")
+
+    def put_on_train_side(self, image_ids: Iterable[str]) -> None:
+        """Puts what is still open of these images' units on the train side."""
+        for image_id in image_ids:
+            self.side.setdefault(self.unit[image_id], "train")
+
+    def choose_shots(self, wanted: Mapping[TypeKey, int]) -> frozenset[str]:
+        """Returns so many training defects of each type and puts their units on the train side.
+
+        One of each type in turn, units that normals or another type put there first: what is chosen for fewer shots
+        is part of what is chosen for more, whatever the units join.
+
+        Raises:
+            DataError: naming the category, the type and its numbers if there are too few.
+        """
+        pools = {key: [one for one in self.by_type[key] if self.on(one) != "test"] for key in sorted(wanted)}
+        for (category, defect_type), pool in pools.items():
+            num_wanted = wanted[category, defect_type]
+            if len(pool) < num_wanted:
+                num_images = len(self.by_type[category, defect_type])
                 raise DataError(
-                    f"{category}/{defect_type}: {len(images)} images, of which {len(pool)} may be trained on; "
-                    f"k_shot={k_shot} needs at least {k_shot}"
+                    f"{category}/{defect_type}: {num_images} images, of which {len(pool)} may be trained on; "
+                    f"k_shot={num_wanted} needs at least {num_wanted}"
                 )
-            pool.sort(key=lambda image_id: (self.on(image_id) is None, self.rank[image_id]))
-            chosen.update(pool[:k_shot])
-            self.side.update({self.unit[image_id]: "train" for image_id in pool[:k_shot]})
+        chosen: set[str] = set()
+        placed_by: dict[str, TypeKey] = {}
+        for turn in range(max(wanted.values(), default=0)):
+            for key in (key for key in pools if turn < wanted[key]):
+                best = min(
+                    (image_id for image_id in pools[key] if image_id not in chosen),
+                    key=lambda one: (not self._placed_by_others(one, key, placed_by), self.rank[one]),
+                )
+                chosen.add(best)
+                if self.on(best) is None:
+                    self.side[self.unit[best]] = "train"
+                    placed_by[self.unit[best]] = key
         return frozenset(chosen)
 
-    def assign_defects(self, category: str, *, shots: frozenset[str], num_validation: int, max_test: int) -> None:
-        """Gives the category's defects their roles: the shots train, the last ranks validation, the rest test."""
-        for defect_type in self._defect_types(category):
-            images = self.by_type[category, defect_type]
-            self._give([image_id for image_id in images if image_id in shots], "train")
-            free = []
-            for image_id in images:
-                if image_id in shots:
-                    continue
-                if self.on(image_id) == "train":
-                    self.reasons[image_id] = "its group is on the train side"
-                else:
-                    self.side[self.unit[image_id]] = "test"
-                    free.append(image_id)
-            if len(free) < num_validation + 1:
-                raise DataError(
-                    f"{category}/{defect_type}: {len(images)} images leave {len(free)} after training; "
-                    f"num_validation_per_type={num_validation} and at least 1 for the test are needed"
-                )
-            num_test = len(free) - num_validation
-            self._give(self._limit(free[:num_test], maximum=max_test, setting="max_test_per_type"), "test")
-            self._give(free[num_test:], "validation")
+    def _placed_by_others(self, image_id: str, key: TypeKey, placed_by: Mapping[str, TypeKey]) -> bool:
+        """True if normals or another type put the image's unit on the train side."""
+        return self.on(image_id) == "train" and placed_by.get(self.unit[image_id]) != key
 
-    def _defect_types(self, category: str) -> list[str]:
-        return sorted(kind for name, kind in self.by_type if name == category and kind != NORMAL_DEFECT_TYPE)
+    def choose_halves(self, types: Iterable[TypeKey]) -> frozenset[str]:
+        """Puts whole units on the train side until it has half of each type, rounded down; returns those images.
+
+        A unit goes to the side that leaves the type nearer to its half, to the test if both do alike; units that other
+        types have placed stay.
+        """
+        keys = sorted(types)
+        for key in keys:
+            images = self.by_type[key]
+            for image_id in images:
+                if self.on(image_id) is None:
+                    lacking = len(images) // 2 - sum(self.on(other) == "train" for other in images)
+                    size = sum(self.unit[other] == self.unit[image_id] for other in images)
+                    self.side[self.unit[image_id]] = "train" if 2 * lacking > size else "test"
+        return self._trained(keys)
+
+    def choose_all(self, types: Iterable[TypeKey], *, num_validation: int) -> frozenset[str]:
+        """Puts the last ranks of each type on the test side for validation and all others on the train side."""
+        keys = sorted(types)
+        for key in keys:
+            held_out = sum(self.on(image_id) == "test" for image_id in self.by_type[key])
+            for image_id in reversed(self.by_type[key]):
+                if held_out < num_validation and self.on(image_id) is None:
+                    self.side[self.unit[image_id]] = "test"
+                    held_out += sum(self.unit[other] == self.unit[image_id] for other in self.by_type[key])
+        for key in keys:
+            self.put_on_train_side(self.by_type[key])
+        return self._trained(keys)
+
+    def _trained(self, keys: Iterable[TypeKey]) -> frozenset[str]:
+        """Returns the types' images on the train side; a type without any is an error."""
+        trained = {key: [one for one in self.by_type[key] if self.on(one) == "train"] for key in keys}
+        for (category, defect_type), images in trained.items():
+            if not images:
+                num_images = len(self.by_type[category, defect_type])
+                raise DataError(
+                    f"{category}/{defect_type}: {num_images} images in their groups leave none to train on; add "
+                    "images of other parts, or leave the type out"
+                )
+        return frozenset(image_id for images in trained.values() for image_id in images)
+
+    def assign_type(self, key: TypeKey, *, shots: frozenset[str], num_validation: int, rest: Rest) -> None:
+        """Gives one type's images their roles: the shots train, the last ranks validation, the others as `rest` says.
+
+        Raises:
+            DataError: if too few are left for validation, or none for a test that is wanted.
+        """
+        images = self.by_type[key]
+        self.give([image_id for image_id in images if image_id in shots], "train")
+        free = []
+        for image_id in images:
+            if image_id in shots:
+                continue
+            if self.on(image_id) == "train":
+                self.reasons[image_id] = "its group is on the train side"
+            else:
+                self.side[self.unit[image_id]] = "test"
+                free.append(image_id)
+        num_test, num_needed = len(free) - num_validation, int(rest.tested)
+        if num_test < num_needed:
+            raise DataError(
+                f"{key[0]}/{key[1]}: {len(images)} images leave {len(free)} after training; "
+                f"num_validation_per_type={num_validation} and at least {num_needed} for the test are needed"
+            )
+        self.give_rest(free[:num_test], rest)
+        self.give(free[num_test:], "validation")
+
+    def give_rest(self, image_ids: list[str], rest: Rest) -> None:
+        """Makes images of the test side test images, or leaves them out, as `rest` says."""
+        if not rest.tested:
+            self.reasons.update(dict.fromkeys(image_ids, rest.reason))
+            return
+        self.give(self._limit(image_ids, maximum=rest.max_test, setting="max_test_per_type"), "test")
 
     def _limit(self, image_ids: list[str], *, maximum: int, setting: str) -> list[str]:
         if maximum == 0:
@@ -185,7 +266,8 @@ class Selection:
         self.reasons.update(dict.fromkeys(image_ids[maximum:], f"beyond {setting}={maximum}"))
         return image_ids[:maximum]
 
-    def _give(self, image_ids: Iterable[str], role: Role) -> None:
+    def give(self, image_ids: Iterable[str], role: Role) -> None:
+        """Gives every image one role."""
         self.roles.update(dict.fromkeys(image_ids, role))
 
     def entries(self) -> tuple[ManifestEntry, ...]:

@@ -16,7 +16,7 @@ from velm_train.datasets.file_index import FileIndex
 from velm_train.datasets.indexing import index_images
 from velm_train.datasets.manifests import SplitManifest, assert_no_leak
 from velm_train.datasets.mvtec_style import find_mvtec_style
-from velm_train.datasets.protocols import k_shot_manifest
+from velm_train.datasets.protocols import ProtocolSettings, k_shot_split
 from velm_train.datasets.synthesis import dataset
 from velm_train.datasets.synthesis.dataset import synthesise
 from velm_train.datasets.synthesis.plan import SynthesisSettings
@@ -75,8 +75,7 @@ def hashes(root: Path) -> dict[str, str]:
 
 
 def split(root: Path, *, k_shot: int) -> SplitManifest:
-    return k_shot_manifest(
-        read(root),
+    settings = ProtocolSettings(
         k_shot=k_shot,
         unseen_categories=(),
         num_reference=1,
@@ -85,8 +84,12 @@ def split(root: Path, *, k_shot: int) -> SplitManifest:
         max_test_per_type=0,
         calibration_fraction=0.0,
         test_normal_fraction=0.3,
-        seed=0,
+        multi_label="leave_out",
+        fold=0,
+        num_folds=2,
+        train_dataset=None,
     )
+    return k_shot_split(read(root), settings, seed=0)
 
 
 def test_the_reader_of_mvtec_style_finds_every_type_with_its_masks(root, goods) -> None:
