@@ -8,15 +8,7 @@ import pytest
 from PIL import Image
 
 from velm_train.assets.library import AssetLibrary
-from velm_train.cli.build_data import (
-    config_hash,
-    datasets_of,
-    joint_taxonomy,
-    label_sets,
-    make_manifest,
-    make_taxonomy,
-    read_records,
-)
+from velm_train.cli.build_data import config_hash, datasets_of, joint_taxonomy, label_sets, make_manifest, make_taxonomy
 from velm_train.cli.build_detector import make_detector
 from velm_train.cli.build_model import (
     adapter_optimisation,
@@ -30,6 +22,7 @@ from velm_train.cli.build_model import (
     wording,
 )
 from velm_train.cli.compose import experiment_names, load_config
+from velm_train.cli.read_data import read_records
 from velm_train.core.artifacts import ArtifactStore
 from velm_train.core.errors import ConfigError
 from velm_train.core.progress import SilentProgress

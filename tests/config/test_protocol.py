@@ -5,7 +5,7 @@ import re
 import pytest
 
 from velm_train.cli.compose import load_config
-from velm_train.config.data import ProtocolConfig
+from velm_train.config.protocol import ProtocolConfig
 from velm_train.core.errors import ConfigError
 from velm_train.datasets.protocols import PROTOCOLS
 

@@ -124,7 +124,9 @@ def dataset(**changes: object) -> DatasetConfig:
         "categories": [],
         "unseen_categories": [],
         "taxonomy": None,
+        "on_bad_file": "refuse",
         "synthesis": None,
+        "huggingface": None,
     }
     return DatasetConfig(**{**values, **changes})
 

@@ -280,3 +280,14 @@ def test_names_of_folders_become_readable() -> None:
         display_name="color patch", description="", synonyms=(), orientation_matters=False, optional=False
     )
     taxonomy.validate({"Metal_Nut": {"color-patch", "bent"}})
+
+
+def test_joint_types_become_types_of_their_own_and_others_can_be_taken_out() -> None:
+    taxonomy = derive_taxonomy("parts", {"nut": {"bent", "cut"}, "tile": {"oil"}})
+    joint = taxonomy.with_joint({"nut": {"bent+cut"}})
+    assert joint.categories["nut"].defect_types["bent+cut"].display_name == "bent and cut"
+    assert set(joint.categories["nut"].defect_types) == {"bent", "cut", "bent+cut"}
+    assert set(joint.without({"nut": ("cut",)}).categories["nut"].defect_types) == {"bent", "bent+cut"}
+    assert joint.categories["tile"] == joint.without({"nut": ("cut",)}).categories["tile"]
+    with pytest.raises(DataError, match="no defect type 'burnt'"):
+        taxonomy.with_joint({"nut": {"burnt+cut"}})

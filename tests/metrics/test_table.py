@@ -84,3 +84,22 @@ def test_no_rows_are_refused():
 def test_option_likelihood_that_is_not_finite_is_refused(row):
     with pytest.raises(DataError, match="not all finite"):
         make_table([row("a", "cut", "cut", options={"cut": float("nan")})], label_sets=LABELS)
+
+
+def test_none_of_these_is_right_for_a_type_that_nobody_was_taught_and_its_name_is_not(row) -> None:
+    none = {"cut": -3.0, "none of these": -0.1}
+    rows = [
+        row("a", "bent", None, options=none),
+        row("b", "bent", "bent"),
+        row("c", "cut", None, options=none),
+        row("d", "cut", "cut"),
+        row("e", "good", "good"),
+    ]
+    table = make_table(rows, label_sets=LABELS, unknown_types={"nut": ("bent",)})
+    assert table.correct.tolist() == [True, False, False, True, True]
+    assert make_table(rows, label_sets=LABELS).correct.tolist() == [False, True, False, True, True]
+
+
+def test_unknown_type_without_a_place_on_the_list_is_refused(row) -> None:
+    with pytest.raises(DataError, match=r"unknown types \['burnt'\] are on no label list"):
+        make_table([row("a", "cut", "cut")], label_sets=LABELS, unknown_types={"nut": ("burnt",)})

@@ -29,7 +29,7 @@ _ALIGNED_NAME = "aligned.safetensors"
 
 
 def _vocabulary(prepared: Prepared, *, model: EmbeddedVLM, renderer: PromptRenderer) -> Vocabulary:
-    names = [kind.display_name for one in prepared.taxonomy.categories.values() for kind in one.defect_types.values()]
+    names = [kind.display_name for one in prepared.taught.categories.values() for kind in one.defect_types.values()]
 
     def tokenize(text: str) -> list[int]:
         ids: list[int] = renderer.tokenizer(text, add_special_tokens=False)["input_ids"]
@@ -67,7 +67,7 @@ def align(
     def build(folder: Path) -> None:
         items = alignment_items(
             material.samples,
-            categories=prepared.taxonomy.categories,
+            categories=prepared.taught.categories,
             vocabulary=vocabulary,
             view_anomalous=view_anomalous_by_answer,
         )

@@ -1,33 +1,28 @@
 """Checked settings in, data and detector objects out: plain branches, one function a group, no dotted-path magic."""
 
 import dataclasses
-import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import cast
 
 from velm_train.assets.library import AssetLibrary
 from velm_train.cli.compose import load_config
+from velm_train.cli.read_data import unseen_categories
 from velm_train.config import Config
-from velm_train.config.data import DatasetConfig, ProtocolConfig, SynthesisConfig
-from velm_train.core.artifacts import ArtifactStore, StageKey
+from velm_train.config.data import DatasetConfig
+from velm_train.config.protocol import ProtocolConfig
+from velm_train.core.artifacts import ArtifactStore
 from velm_train.core.errors import ConfigError
 from velm_train.core.hashing import sha256_json
 from velm_train.core.progress import Progress
 from velm_train.core.records import ImageRecord
 from velm_train.core.taxonomy import Taxonomy, derive_taxonomy, read_taxonomy
-from velm_train.datasets.file_index import FileIndex
-from velm_train.datasets.indexing import Indexed, OnBadFile, index_images
 from velm_train.datasets.manifests import SplitManifest
-from velm_train.datasets.mvtec_style import find_mvtec_style
 from velm_train.datasets.protocol_settings import MultiLabel, ProtocolSettings
 from velm_train.datasets.protocols import PROTOCOLS
 from velm_train.datasets.published_splits import published_manifest
-from velm_train.datasets.readers import READERS
 from velm_train.datasets.split_files import split_path
 from velm_train.datasets.taxonomies import found_types, taxonomy_path
-from velm_train.datasets.texture_specs import SEEN_TEXTURES, UNSEEN_TEXTURES
-from velm_train.datasets.textures import TEXTURES_VERSION, TextureCounts, make_textures
 
 
 def make_assets(config: Config, *, progress: Progress) -> AssetLibrary:
@@ -38,13 +33,6 @@ def make_assets(config: Config, *, progress: Progress) -> AssetLibrary:
 def make_store(config: Config, *, progress: Progress) -> ArtifactStore:
     """Returns the store of finished stages."""
     return ArtifactStore(Path(config.paths.artifacts).expanduser(), progress=progress)
-
-
-def unseen_categories(dataset: DatasetConfig) -> tuple[str, ...]:
-    """Returns the categories that training never sees; the textures set brings its own list."""
-    if dataset.reader == "textures" and not dataset.unseen_categories:
-        return tuple(name for name in UNSEEN_TEXTURES if not dataset.categories or name in dataset.categories)
-    return tuple(dataset.unseen_categories)
 
 
 def train_dataset(protocol: ProtocolConfig) -> DatasetConfig | None:
@@ -74,69 +62,6 @@ def datasets_of(config: Config) -> tuple[DatasetConfig, ...]:
             f"protocol.train_dataset={config.protocol.train_dataset}"
         )
     return (config.dataset, other)
-
-
-def read_records(dataset: DatasetConfig, *, assets: AssetLibrary, store: ArtifactStore, progress: Progress) -> Indexed:
-    """Reads the dataset, making or fetching it first where it is an embedded one.
-
-    Raises:
-        DataError: if the folder is not as it has to be.
-        AssetError: if an embedded set cannot be fetched.
-    """
-    if dataset.reader == "textures":
-        root = _textures_folder(dataset, assets=assets, store=store, progress=progress)
-        found = find_mvtec_style(root, categories=())
-    elif dataset.reader == "textile":
-        found = READERS["textile"](assets.ensure("textile_images"), categories=dataset.categories)
-    else:
-        assert dataset.root is not None
-        found = READERS[dataset.reader](Path(dataset.root).expanduser(), categories=dataset.categories)
-    return index_images(
-        found,
-        dataset=dataset.name,
-        index=make_file_index(store),
-        on_bad_file=cast("OnBadFile", dataset.on_bad_file),
-        progress=progress,
-    )
-
-
-def make_file_index(store: ArtifactStore) -> FileIndex:
-    """Returns what remembers hashes and sizes of image files between runs."""
-    return FileIndex(store.root / "file_index.sqlite", num_threads=os.cpu_count() or 1)
-
-
-def _textures_folder(dataset: DatasetConfig, *, assets: AssetLibrary, store: ArtifactStore, progress: Progress) -> Path:
-    synthesis = cast("SynthesisConfig", dataset.synthesis)
-    unseen = unseen_categories(dataset)
-    seen = [name for name in dataset.categories or SEEN_TEXTURES if name not in unseen]
-    counts = TextureCounts(
-        train_good=synthesis.train_good,
-        test_good=synthesis.test_good,
-        defects_seen=synthesis.defects_seen,
-        defects_unseen=synthesis.defects_unseen,
-    )
-    size_hw = (synthesis.height_px, synthesis.width_px)
-    photos = assets.ensure("material_photos") / "images"
-    key = StageKey(
-        stage="textures",
-        version=TEXTURES_VERSION,
-        inputs={"photos": [status.source for status in assets.status() if status.name == "material_photos"]},
-        settings={"seen": seen, "unseen": unseen, "size_hw": size_hw, "counts": counts, "seed": synthesis.seed},
-    )
-
-    def build(folder: Path) -> None:
-        make_textures(
-            folder,
-            photos=photos,
-            seen=seen,
-            unseen=unseen,
-            size_hw=size_hw,
-            counts=counts,
-            seed=synthesis.seed,
-            progress=progress,
-        )
-
-    return store.get_or_build(key, build, title="textures set")
 
 
 def make_taxonomy(dataset: DatasetConfig, records: Sequence[ImageRecord]) -> Taxonomy:

@@ -138,7 +138,11 @@ def examine(shop: Workshop, prepared: Prepared, looked: Looked, material: Materi
     ]
     with shop.stage("score"):
         scoreboard = make_scoreboard(
-            systems, label_sets=labels, num_bootstrap=config.evaluation.bootstrap, seed=config.seed
+            systems,
+            label_sets=labels,
+            num_bootstrap=config.evaluation.bootstrap,
+            seed=config.seed,
+            unknown_types=prepared.manifest.unknown_types,
         )
     return Examined(scoreboard=scoreboard, predictions=tuple(own))
 

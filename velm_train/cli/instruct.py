@@ -57,7 +57,7 @@ def instruct(shop: Workshop, prepared: Prepared, looked: Looked) -> Material:
         findings = [finding for image in looked.training for finding in _findings(shop, looked, image)]
         built = training_samples(
             findings,
-            taxonomy=prepared.taxonomy,
+            taxonomy=prepared.taught,
             tasks=task_mix(config),
             options=option_sampling(config),
             wording=wording(config),
@@ -65,7 +65,7 @@ def instruct(shop: Workshop, prepared: Prepared, looked: Looked) -> Material:
         )
         questions = questions_by_image(
             [finding for image in looked.test for finding in _findings(shop, looked, image)],
-            taxonomy=prepared.taxonomy,
+            taxonomy=prepared.taught,
             views=question_views(config),
             num_option_orders=config.evaluation.option_orders,
             with_descriptions=config.instructions.with_descriptions,

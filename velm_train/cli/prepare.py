@@ -1,14 +1,19 @@
 """From the dataset to gated images: read, split, detect, calibrate, look."""
 
+import dataclasses
 import json
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import cast
 
-from velm_train.cli.build_data import make_detector, make_manifest, make_taxonomy, read_records, unseen_categories
+from velm_train.cli.audit import refuse_leaks, refuse_leaks_of_folders, split_with_allowed
+from velm_train.cli.build_data import datasets_of, joint_taxonomy, make_manifest
+from velm_train.cli.build_detector import make_detector
+from velm_train.cli.read_data import read_records
 from velm_train.cli.workshop import Workshop
 from velm_train.core.artifacts import write_atomic
+from velm_train.core.audit import Finding
 from velm_train.core.errors import DataError
 from velm_train.core.records import GatePolicy, ImageRecord, Role
 from velm_train.core.taxonomy import Taxonomy
@@ -22,19 +27,28 @@ from velm_train.pipeline.looking import (
     look,
     require_training_images,
 )
+from velm_train.regions.extract import Binarisation
 
 logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Prepared:
-    """The dataset with every image's role."""
+    """The dataset with every image's role.
+
+    Attributes:
+        taxonomy: of every type that has images, several types of one image joined.
+        taught: the same without the types that the protocol keeps unknown; closed lists are made of it.
+        allowed_findings: leaks that the audit found and the user allows.
+    """
 
     records: tuple[ImageRecord, ...]
     roles: dict[str, Role]
     manifest: SplitManifest
     taxonomy: Taxonomy
+    taught: Taxonomy
     unseen: tuple[str, ...]
+    allowed_findings: tuple[Finding, ...] = ()
 
     def group(self, category: str) -> str:
         """Returns the scoreboard group of a category."""
@@ -63,14 +77,34 @@ def prepare(shop: Workshop) -> Prepared:
     """Reads the dataset and gives every image its role.
 
     Raises:
-        DataError: if the dataset, the taxonomy or the split is not as it has to be.
+        DataError: if the dataset, the taxonomy or the split is not as it has to be, or the audit finds a leak that is
+            not allowed.
     """
-    config = shop.config
     with shop.stage("read data"):
-        records = read_records(config.dataset, assets=shop.assets, store=shop.store, progress=shop.progress).records
-        taxonomy = make_taxonomy(config.dataset, records)
-        unseen = unseen_categories(config.dataset)
-        manifest = make_manifest(config.protocol, records=records, unseen=unseen, seed=config.seed)
+        records = [
+            record
+            for dataset in datasets_of(shop.config)
+            for record in read_records(dataset, assets=shop.assets, store=shop.store, progress=shop.progress).records
+        ]
+        try:
+            prepared = give_roles(shop, records)
+        except DataError:
+            refuse_leaks_of_folders(shop, records)
+            raise
+    with shop.stage("audit"):
+        report = refuse_leaks(shop, records, prepared.roles)
+    return dataclasses.replace(prepared, allowed_findings=report.allowed)
+
+
+def give_roles(shop: Workshop, records: Sequence[ImageRecord]) -> Prepared:
+    """Gives every image its role and keeps the split in the run folder.
+
+    Raises:
+        DataError: if the taxonomy or the split is not as it has to be.
+    """
+    taxonomy = joint_taxonomy(datasets_of(shop.config), records)
+    manifest = split(shop, records)
+    taxonomy = taxonomy.with_joint(manifest.joint_types())
     roles = {entry.image_id: entry.role for entry in manifest.entries}
     shop.progress.note(
         f"{len(roles)} images have a role in protocol {manifest.protocol}, {len(manifest.left_out)} are left out"
@@ -82,7 +116,19 @@ def prepare(shop: Workshop) -> Prepared:
         roles=roles,
         manifest=manifest,
         taxonomy=taxonomy,
-        unseen=unseen,
+        taught=taxonomy.without(manifest.unknown_types),
+        unseen=manifest.unseen_categories,
+    )
+
+
+def split(shop: Workshop, records: Sequence[ImageRecord]) -> SplitManifest:
+    """Returns the role of every image in the protocol; nothing is written.
+
+    Raises:
+        DataError: if the images do not suffice for the protocol, or a leak is found.
+    """
+    return split_with_allowed(
+        records, shop.config.audit.allow, make=lambda some: make_manifest(shop.config, records=some)
     )
 
 
@@ -99,6 +145,7 @@ def look_at(shop: Workshop, prepared: Prepared) -> Looked:
             records=prepared.records,
             roles=prepared.roles,
             make_detector=make_detector(config, assets=shop.assets),
+            shared=config.detector.shared,
             progress=shop.progress,
         )
     with shop.stage("calibrate gates"):
@@ -106,6 +153,8 @@ def look_at(shop: Workshop, prepared: Prepared) -> Looked:
             calibrate_gates(
                 store=shop.store,
                 detections=detections,
+                group_ids={record.image_id: record.group_id for record in prepared.records},
+                num_folds=config.detector.num_folds,
                 alpha=alpha,
                 pixel_alpha=config.gate.pixel_alpha,
                 allow_transductive=config.gate.allow_transductive,
@@ -116,7 +165,8 @@ def look_at(shop: Workshop, prepared: Prepared) -> Looked:
         training = _look_all(shop, prepared, detections, training_gates, roles=("train",))
         test = _look_all(shop, prepared, detections, gates, roles=("test",))
     seen_training = tuple(image for image in training if image.group == "seen")
-    require_training_images(seen_training)
+    if any(prepared.roles[record.image_id] == "train" and record.gt_label for record in prepared.records):
+        require_training_images(seen_training)
     if not test:
         raise DataError("the protocol leaves no test image; lower protocol.k_shot or add images")
     references: dict[str, list[ImageRecord]] = {}
@@ -138,6 +188,7 @@ def _look_all(
 ) -> list[GatedImage]:
     regions = shop.config.regions
     settings = RegionSettings(
+        binarisation=cast("Binarisation", regions.binarisation),
         min_area_px=regions.min_area_px,
         merge_distance_px=regions.merge_distance_px,
         max_regions=regions.max_regions,

@@ -5,13 +5,14 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from velm_train.cli.build_data import datasets_of, read_records, unseen_categories
+from velm_train.cli.build_data import datasets_of
 from velm_train.cli.build_model import make_model, make_renderer
 from velm_train.cli.compose import resolved_yaml
 from velm_train.cli.instruct import instruct
 from velm_train.cli.prepare import give_roles, look_at, split
 from velm_train.cli.preview_images import make_thumbnails
 from velm_train.cli.preview_samples import choose_samples, describe_samples
+from velm_train.cli.read_data import read_records, unseen_categories
 from velm_train.cli.workshop import Workshop
 from velm_train.collation.preview import preview
 from velm_train.core.errors import DataError

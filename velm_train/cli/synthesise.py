@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import cast
 
-from velm_train.cli.build_data import read_records
+from velm_train.cli.read_data import read_records
 from velm_train.cli.workshop import Workshop
 from velm_train.core.artifacts import StageKey
 from velm_train.core.images import read_gt_mask, read_rgb

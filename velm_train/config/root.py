@@ -4,11 +4,12 @@ from dataclasses import dataclass
 
 from velm_train.config.audit import AuditConfig
 from velm_train.config.checks import at_least, require
-from velm_train.config.data import DatasetConfig, PathsConfig, ProtocolConfig, SynthesisConfig, TaskConfig
+from velm_train.config.data import DatasetConfig, PathsConfig, SynthesisConfig, TaskConfig
 from velm_train.config.defects import DefectsConfig
 from velm_train.config.detectors import DetectorConfig
 from velm_train.config.learning import AlignmentConfig, CallbacksConfig, EvaluationConfig, LoggerConfig, TrainerConfig
 from velm_train.config.naming import InstructionsConfig, LookTwiceConfig, LoraConfig, ModelConfig
+from velm_train.config.protocol import ProtocolConfig
 from velm_train.config.seeing import GateConfig, RegionsConfig
 
 

@@ -23,6 +23,10 @@ class VisionEvidence:
         valid: False on padding tokens, which are not object.
         map_scores: the detector's anomaly map pooled to the token grid, in units of the pixel threshold
             (1 = at the threshold); 0 where no map is known.
+        tile_xyxy: the part of its view that each tile shows, as fractions of the view's sides, beyond 0..1 where a
+            tile reaches into padding; None if every tile shows all of its view.
+        gt_scores: share of each token's area that is defect by the ground truth, NaN where nobody knows; None, as in
+            every run whose figures are not marked "oracle" or whose masks supervise nothing, if it was not read.
     """
 
     final: Float[torch.Tensor, "T N Df"]
@@ -32,11 +36,13 @@ class VisionEvidence:
     is_global: Bool[torch.Tensor, " T"]
     valid: Bool[torch.Tensor, "T N"]
     map_scores: Float[torch.Tensor, "T N"]
+    tile_xyxy: Float[torch.Tensor, "T 4"] | None = None
+    gt_scores: Float[torch.Tensor, "T N"] | None = None
 
     def to(self, device: torch.device) -> "VisionEvidence":
         """Returns the same evidence on another device."""
-        moved = {field.name: getattr(self, field.name).to(device) for field in dataclasses.fields(self)}
-        return VisionEvidence(**moved)
+        known = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
+        return VisionEvidence(**{name: None if part is None else part.to(device) for name, part in known.items()})
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -2,7 +2,7 @@
 
 import difflib
 import json
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TypeVar
@@ -120,6 +120,34 @@ class Taxonomy:
             problems = "; ".join(unknown + absent)
             raise DataError(f"taxonomy {self.dataset!r} does not match the folders: {problems} ({'; '.join(advice)})")
 
+    def with_joint(self, joint: Mapping[str, set[str]]) -> "Taxonomy":
+        """Returns this taxonomy with types of their own for images of several types.
+
+        Args:
+            joint: category -> joined names, in the form of `ImageRecord.defect_type`.
+
+        Raises:
+            DataError: if a part is not in the taxonomy.
+        """
+        return self._with_types(
+            lambda name, body: {
+                **body.defect_types,
+                **{kind: body.type_of(kind) for kind in sorted(joint[name] if name in joint else ())},
+            }
+        )
+
+    def without(self, types: Mapping[str, Sequence[str]]) -> "Taxonomy":
+        """Returns this taxonomy without some types; `types` is category -> their names."""
+        return self._with_types(
+            lambda name, body: {
+                kind: text for kind, text in body.defect_types.items() if name not in types or kind not in types[name]
+            }
+        )
+
+    def _with_types(self, of: Callable[[str, CategoryTaxonomy], dict[str, DefectType]]) -> "Taxonomy":
+        categories = {name: replace(body, defect_types=of(name, body)) for name, body in self.categories.items()}
+        return replace(self, categories=categories)
+
     def fitted(self, found: Mapping[str, set[str]]) -> "Taxonomy":
         """Returns this taxonomy without the optional types that are not on disk, after comparing as `validate` does.
 
@@ -130,11 +158,9 @@ class Taxonomy:
             DataError: as `validate`.
         """
         self.validate(found)
-        categories = {
-            name: body if name not in found else replace(body, defect_types=_present(body.defect_types, found[name]))
-            for name, body in self.categories.items()
-        }
-        return replace(self, categories=categories)
+        return self._with_types(
+            lambda name, body: _present(body.defect_types, found[name]) if name in found else dict(body.defect_types)
+        )
 
 
 def _present(kinds: Mapping[str, DefectType], types: set[str]) -> dict[str, DefectType]:

@@ -11,7 +11,7 @@ from typing import Any, get_args
 from velm_train.core.artifacts import write_atomic
 from velm_train.core.errors import ArtifactError, DataError
 from velm_train.core.hashing import sha256_json
-from velm_train.core.records import NORMAL_DEFECT_TYPE, ImageRecord, Role
+from velm_train.core.records import NORMAL_DEFECT_TYPE, TYPE_JOINER, ImageRecord, Role
 
 MANIFEST_SCHEMA_VERSION = 2
 
@@ -80,6 +80,14 @@ class SplitManifest:
             "unseen_categories": list(self.unseen_categories),
             "unknown_types": {category: list(types) for category, types in self.unknown_types.items()},
         }
+
+    def joint_types(self) -> dict[str, set[str]]:
+        """Returns category -> types that stand for several at once, of images with a role."""
+        joint: dict[str, set[str]] = defaultdict(set)
+        for entry in self.entries:
+            if TYPE_JOINER in entry.defect_type:
+                joint[entry.category].add(entry.defect_type)
+        return dict(joint)
 
     def with_role(self, role: Role) -> tuple[ManifestEntry, ...]:
         """Returns the entries of one role, sorted by image_id."""

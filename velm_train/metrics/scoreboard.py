@@ -25,7 +25,14 @@ from velm_train.metrics.collapse import collapse_check, combined_check
 from velm_train.metrics.detection import detection_scores
 from velm_train.metrics.intervals import Weights, paired_difference, stratified_weights
 from velm_train.metrics.system import end_to_end_values, outcomes, system_scores, type_recalls
-from velm_train.metrics.table import NONE_OF_THESE_INDEX, NORMAL_INDEX, UNPARSED_INDEX, PredictionTable, make_table
+from velm_train.metrics.table import (
+    NO_UNKNOWN_TYPES,
+    NONE_OF_THESE_INDEX,
+    NORMAL_INDEX,
+    UNPARSED_INDEX,
+    PredictionTable,
+    make_table,
+)
 
 logger = logging.getLogger(__name__)
 
@@ -50,7 +57,12 @@ class System:
 
 
 def score_rows(
-    predictions: Sequence[Prediction], *, label_sets: Mapping[str, Sequence[str]], num_bootstrap: int, seed: int
+    predictions: Sequence[Prediction],
+    *,
+    label_sets: Mapping[str, Sequence[str]],
+    num_bootstrap: int,
+    seed: int,
+    unknown_types: Mapping[str, Sequence[str]] = NO_UNKNOWN_TYPES,
 ) -> RowScores:
     """Scores one system: overall, by group and by category.
 
@@ -59,11 +71,12 @@ def score_rows(
         label_sets: category -> fixed list of its defect types, without "good".
         num_bootstrap: resamples for each interval, at least 1.
         seed: root seed; the same images and seed give the same resamples for every system.
+        unknown_types: category -> types that nobody was taught; "none of these" is right for them.
 
     Raises:
         DataError: if the predictions do not fit the label lists.
     """
-    table = make_table(predictions, label_sets=label_sets)
+    table = make_table(predictions, label_sets=label_sets, unknown_types=unknown_types)
     weights = stratified_weights(table.strata, num_bootstrap=num_bootstrap, seed=seed)
     groups = np.array(table.group)
     return RowScores(
@@ -85,7 +98,12 @@ def score_rows(
 
 
 def make_scoreboard(
-    systems: Sequence[System], *, label_sets: Mapping[str, Sequence[str]], num_bootstrap: int, seed: int
+    systems: Sequence[System],
+    *,
+    label_sets: Mapping[str, Sequence[str]],
+    num_bootstrap: int,
+    seed: int,
+    unknown_types: Mapping[str, Sequence[str]] = NO_UNKNOWN_TYPES,
 ) -> Scoreboard:
     """Scores every system and compares it with the first one on the images both have.
 
@@ -94,6 +112,7 @@ def make_scoreboard(
         label_sets: category -> fixed list of its defect types, without "good".
         num_bootstrap: resamples for each interval.
         seed: root seed.
+        unknown_types: category -> types that nobody was taught; "none of these" is right for them.
 
     Raises:
         DataError: if two systems share a name, or a system has other images than the first without a subset_note.
@@ -104,7 +123,13 @@ def make_scoreboard(
     rows = []
     for system in systems:
         _check_images(systems[0], system)
-        scores = score_rows(system.predictions, label_sets=label_sets, num_bootstrap=num_bootstrap, seed=seed)
+        scores = score_rows(
+            system.predictions,
+            label_sets=label_sets,
+            num_bootstrap=num_bootstrap,
+            seed=seed,
+            unknown_types=unknown_types,
+        )
         versus_first = None
         if system is not systems[0]:
             versus_first = compare_predictions(
@@ -113,6 +138,7 @@ def make_scoreboard(
                 label_sets=label_sets,
                 num_bootstrap=num_bootstrap,
                 seed=seed,
+                unknown_types=unknown_types,
             )
         rows.append(
             ScoreboardRow(
@@ -140,6 +166,7 @@ def compare_predictions(
     label_sets: Mapping[str, Sequence[str]],
     num_bootstrap: int,
     seed: int,
+    unknown_types: Mapping[str, Sequence[str]] = NO_UNKNOWN_TYPES,
 ) -> PairedDifference:
     """Compares end-to-end balanced recall and right answers on the images that `other` holds.
 
@@ -149,8 +176,8 @@ def compare_predictions(
     wanted = {row.image_id for row in other}
     shared = [row for row in first if row.image_id in wanted]
     return paired_difference(
-        make_table(shared, label_sets=label_sets),
-        make_table(other, label_sets=label_sets),
+        make_table(shared, label_sets=label_sets, unknown_types=unknown_types),
+        make_table(other, label_sets=label_sets, unknown_types=unknown_types),
         metric=end_to_end_values,
         num_bootstrap=num_bootstrap,
         seed=seed,

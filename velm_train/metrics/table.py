@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
@@ -20,6 +21,9 @@ UNPARSED_INDEX = -3
 """Stands for an answer that names nothing in pred_type."""
 
 
+NO_UNKNOWN_TYPES: Mapping[str, Sequence[str]] = MappingProxyType({})
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class TypeKey:
     """A defect type, which exists only inside its category: "scratch" of two categories are two types."""
@@ -35,6 +39,7 @@ class PredictionTable:
     Attributes:
         categories: names that `category` indexes.
         types: the fixed label list of all categories that occur, that gt_type and pred_type index.
+        unknown: True for types that nobody was taught, to which "none of these" is the right answer.
         gt_type: true type, or NORMAL_INDEX.
         pred_type: answered type, NORMAL_INDEX, NONE_OF_THESE_INDEX or UNPARSED_INDEX.
         flagged: True if the gate let the image through to the language model.
@@ -45,6 +50,7 @@ class PredictionTable:
     image_ids: tuple[str, ...]
     categories: tuple[str, ...]
     types: tuple[TypeKey, ...]
+    unknown: Bool[np.ndarray, " S"]
     category: Int[np.ndarray, " n"]
     group: tuple[str, ...]
     gt_type: Int[np.ndarray, " n"]
@@ -65,8 +71,10 @@ class PredictionTable:
 
     @property
     def correct(self) -> Bool[np.ndarray, " n"]:
-        """True where the system ends on the true type, "good" included."""
-        return np.asarray(self.gt_type == self.pred_type)
+        """True where the system ends on the true type, "good" included, or on "none of these" for an unknown one."""
+        # NORMAL_INDEX is -1, so "good" reads the appended False
+        is_unknown = np.append(self.unknown, False)[self.gt_type]
+        return np.where(is_unknown, self.pred_type == NONE_OF_THESE_INDEX, self.gt_type == self.pred_type)
 
     @property
     def strata(self) -> Int[np.ndarray, " n"]:
@@ -85,6 +93,7 @@ class PredictionTable:
             image_ids=tuple(self.image_ids[i] for i in chosen),
             categories=self.categories,
             types=self.types,
+            unknown=self.unknown,
             category=self.category[chosen],
             group=tuple(self.group[i] for i in chosen),
             gt_type=self.gt_type[chosen],
@@ -96,16 +105,22 @@ class PredictionTable:
         )
 
 
-def make_table(predictions: Sequence[Prediction], *, label_sets: Mapping[str, Sequence[str]]) -> PredictionTable:
+def make_table(
+    predictions: Sequence[Prediction],
+    *,
+    label_sets: Mapping[str, Sequence[str]],
+    unknown_types: Mapping[str, Sequence[str]] = NO_UNKNOWN_TYPES,
+) -> PredictionTable:
     """Checks predictions against the fixed label lists and turns them into columns.
 
     Args:
         predictions: one row an image, all labelled.
         label_sets: category -> its defect types, without "good".
+        unknown_types: category -> those of its types that nobody was taught.
 
     Raises:
         DataError: if there are no rows, an image occurs twice, a row has no label, a category or type is not in
-            `label_sets`, a label list holds "good", or a category is in two groups.
+            `label_sets`, a label list holds "good" or lacks an unknown type, or a category is in two groups.
     """
     if not predictions:
         raise DataError("no predictions to score; the evaluation needs at least one image")
@@ -119,11 +134,20 @@ def make_table(predictions: Sequence[Prediction], *, label_sets: Mapping[str, Se
         raise DataError(f"categories {absent} have no label list; label lists are given for {sorted(label_sets)}")
     types = tuple(TypeKey(category=name, defect_type=label) for name in categories for label in label_sets[name])
     index = {key: position for position, key in enumerate(types)}
+    unknown = {
+        TypeKey(category=name, defect_type=label)
+        for name in categories
+        if name in unknown_types
+        for label in unknown_types[name]
+    }
+    if not unknown <= set(types):
+        raise DataError(f"unknown types {sorted(key.defect_type for key in unknown - set(types))} are on no label list")
     confidences = [_confidence(row) for row in rows]
     return PredictionTable(
         image_ids=tuple(row.image_id for row in rows),
         categories=categories,
         types=types,
+        unknown=np.array([key in unknown for key in types], dtype=np.bool_),
         category=np.array([categories.index(row.category) for row in rows], dtype=np.int64),
         group=tuple(row.group for row in rows),
         gt_type=np.array([_gt_index(row, index) for row in rows], dtype=np.int64),

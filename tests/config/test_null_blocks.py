@@ -1,4 +1,4 @@
-"""Every detector's block refuses impossible values by key, and stands alone."""
+"""Blocks that are null by default refuse impossible values by key, and stand alone."""
 
 import dataclasses
 import re
@@ -61,3 +61,19 @@ def test_name_without_its_block_is_refused_with_the_remedy() -> None:
 def test_one_fold_is_refused() -> None:
     with pytest.raises(ConfigError, match=r"detector\.num_folds=1 is not possible; allowed: 0, or 2 or more"):
         load_config(["detector.num_folds=1"])
+
+
+@pytest.mark.parametrize(
+    ("key", "value"), [("image", "''"), ("defect_type", "''"), ("single_category", "''"), ("normal_labels", "[]")]
+)
+def test_impossible_column_is_refused_by_its_key(key: str, value: str) -> None:
+    with pytest.raises(ConfigError, match=rf"dataset\.huggingface\.{key}=.* is not possible; allowed: \S"):
+        load_config(["dataset=huggingface", "dataset.root=/data", f"dataset.huggingface.{key}={value}"])
+
+
+def test_columns_belong_to_hugging_face_data_sets_alone() -> None:
+    columns = load_config(["dataset=huggingface", "dataset.root=user/parts"]).dataset.huggingface
+    assert columns is not None
+    assert (columns.image, columns.normal_labels) == ("image", ["good"])
+    with pytest.raises(ConfigError, match=r"allowed: set for dataset\.reader=huggingface, null otherwise"):
+        load_config(["dataset=huggingface", "dataset.root=/data", "dataset.reader=table"])
