@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from velm_train.detectors.coreset import PROJECTED_DIM, greedy_coreset, projection_matrix
+from velm_train.detectors.coreset import PROJECTED_DIM, greedy_coreset, project, projection_matrix
 
 
 def greedy_slowly(points: np.ndarray, num_selected: int, first: int) -> list[int]:
@@ -53,3 +53,10 @@ def test_projection_keeps_distances_on_average_and_is_seeded():
 
 def test_narrow_features_are_not_projected():
     assert torch.equal(projection_matrix(5, seed=0), torch.eye(5))
+
+
+def test_projection_of_blocks_is_that_of_the_whole():
+    points = torch.randn(70, 130, generator=torch.Generator().manual_seed(0))
+    matrix = projection_matrix(130, seed=0)
+    blocks = (points[start : start + 32] for start in range(0, 70, 32))
+    torch.testing.assert_close(project(blocks, matrix, num_rows=70), points @ matrix)

@@ -5,7 +5,7 @@ import pytest
 import torch
 from sklearn.neighbors import NearestNeighbors
 
-from velm_train.detectors.neighbours import nearest, neighbourhood_weight
+from velm_train.detectors.neighbours import MemoryBank, nearest
 
 
 @pytest.mark.parametrize("offset", [0.0, 100.0])
@@ -32,11 +32,59 @@ def test_weight_equals_the_equation_written_out():
     query = torch.tensor([0.0, -1.0])
     distances = np.array([1.0, np.sqrt(2), 3.0])  # to m* = row 0 and its two nearest bank vectors
     expected = 1 - np.exp(distances[0]) / np.exp(distances).sum()
-    weight = neighbourhood_weight(query, bank, nearest_row=0, num_neighbours=3)
+    weight = MemoryBank(bank, channels=[2]).neighbourhood_weight(
+        query, nearest_row=0, num_neighbours=3, scales=torch.ones(1)
+    )
     assert weight == pytest.approx(expected, rel=1e-6)
 
 
 def test_weight_uses_all_vectors_of_a_small_bank():
     bank = torch.tensor([[0.0], [1.0]])
     expected = 1 - np.exp(1) / (np.exp(1) + np.exp(2))
-    assert neighbourhood_weight(torch.tensor([-1.0]), bank, nearest_row=0, num_neighbours=9) == pytest.approx(expected)
+    weight = MemoryBank(bank, channels=[1]).neighbourhood_weight(
+        torch.tensor([-1.0]), nearest_row=0, num_neighbours=9, scales=torch.ones(1)
+    )
+    assert weight == pytest.approx(expected)
+
+
+def test_layer_scales_and_left_out_vectors_are_as_if_the_bank_were_scaled_and_smaller():
+    generator = np.random.default_rng(2)
+    vectors = (generator.standard_normal((300, 11)) * ([1.0] * 4 + [50.0] * 7) + 5).astype(np.float32)
+    queries = (generator.standard_normal((90, 11)) * ([1.0] * 4 + [50.0] * 7) + 5).astype(np.float32)
+    left_out = generator.random(300) < 0.4
+    factors = np.array([1.0] * 4 + [0.02] * 7)
+    reference = NearestNeighbors(n_neighbors=5, algorithm="brute").fit(vectors[~left_out] * factors)
+    expected_distances, expected_rows = reference.kneighbors(queries * factors)
+    bank = MemoryBank(torch.from_numpy(vectors), channels=[4, 7])
+    choice = {"scales": torch.tensor([1.0, 0.02]), "left_out": torch.from_numpy(left_out)}
+    distances, rows = bank.nearest(torch.from_numpy(queries), **choice)
+    np.testing.assert_allclose(distances.numpy(), expected_distances[:, 0], rtol=1e-5)
+    assert rows.tolist() == np.flatnonzero(~left_out)[expected_rows[:, 0]].tolist()
+
+    nearest_vector = vectors[rows[0]] * factors
+    (crowd,) = reference.kneighbors(nearest_vector[None], return_distance=False)
+    to_crowd = np.linalg.norm((vectors[~left_out] * factors)[crowd] - queries[0] * factors, axis=1)
+    weight = bank.neighbourhood_weight(
+        torch.from_numpy(queries[0]), nearest_row=int(rows[0]), num_neighbours=5, **choice
+    )
+    assert weight == pytest.approx(1 - np.exp(expected_distances[0, 0]) / np.exp(to_crowd).sum(), rel=1e-5)
+
+
+def test_weight_never_counts_a_left_out_vector():
+    bank = MemoryBank(torch.tensor([[0.0], [0.5], [1.0]]), channels=[1])
+    expected = 1 - np.exp(1) / (np.exp(1) + np.exp(2))
+    weight = bank.neighbourhood_weight(
+        torch.tensor([-1.0]),
+        nearest_row=0,
+        num_neighbours=9,
+        scales=torch.ones(1),
+        left_out=torch.tensor([False, True, False]),
+    )
+    assert weight == pytest.approx(expected)
+
+
+def test_equal_vectors_and_queries_have_distance_zero_under_any_scales():
+    vectors = torch.full((40, 6), 3.7)
+    distances, rows = MemoryBank(vectors, channels=[2, 4]).nearest(vectors[:5], scales=torch.tensor([0.3, 7.1]))
+    assert distances.tolist() == [0.0] * 5
+    assert bool((rows < 40).all())

@@ -1,11 +1,14 @@
 """Patch features: neighbourhood average, common grid, layer scales."""
 
+import threading
+from collections.abc import Sequence
+
 import numpy as np
 import pytest
 import torch
 
 from velm_train.backbones.preprocess import resize_batch
-from velm_train.core.errors import ConfigError
+from velm_train.core.errors import ConfigError, DataError
 from velm_train.detectors.patch_features import PatchExtractor
 
 
@@ -56,3 +59,57 @@ def test_batches_cover_all_images_in_order(make_backbone, good_images):
 def test_unknown_layers_are_refused(make_backbone, layers):
     with pytest.raises(ConfigError, match=r"first.*second"):
         extractor(make_backbone(0), layers)
+
+
+class WatchedImages(Sequence):
+    """Pictures that note which of them the reading threads have read; the check of types reads one at random."""
+
+    def __init__(self, images) -> None:
+        self.images, self.read = images, set()
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def __getitem__(self, index):
+        if threading.current_thread() is not threading.main_thread():
+            self.read.add(index)
+            if self.images[index].max() == 0:
+                raise DataError("image cannot be read")
+        return self.images[index]
+
+
+def test_stream_gives_every_batch_and_reads_one_ahead(make_backbone, good_images):
+    extract = extractor(make_backbone(0), ["first"], batch_size=2)
+    images = WatchedImages([*good_images, *good_images[:3]])
+    parts = []
+    for number, batch in enumerate(extract.stream(images)):
+        parts.append(batch.values)
+        assert images.read <= set(range(2 * number + 4))
+    assert torch.equal(torch.cat(parts), torch.cat([extract(images.images[i : i + 2]).values for i in range(0, 9, 2)]))
+
+
+def test_stream_of_nothing_is_empty(make_backbone):
+    assert list(extractor(make_backbone(0), ["first"]).stream([])) == []
+
+
+def test_stream_passes_on_what_reading_raises(make_backbone, good_images):
+    images = WatchedImages([*good_images, np.zeros_like(good_images[0])])
+    stream = extractor(make_backbone(0), ["first"], batch_size=2).stream(images)
+    assert [len(next(stream).values) for _ in range(3)] == [2, 2, 2]
+    with pytest.raises(DataError, match="cannot be read"):
+        next(stream)
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_features_that_are_not_finite_are_refused(make_backbone, good_images, value):
+    backbone = make_backbone(0)
+    backbone.second.bias.data[3] = value
+    backbone.features = lambda images, layers: {"second": backbone.second(torch.tanh(backbone.first(images)))}
+    with pytest.raises(DataError, match="not finite"):
+        extractor(backbone, ["second"])(good_images)
+
+
+def test_layer_that_is_zero_everywhere_is_refused(make_backbone):
+    extract = extractor(make_backbone(0), ["first", "second"])
+    with pytest.raises(DataError, match="zero on every image"):
+        extract.layer_scales(torch.tensor([[1.0, 0.0], [2.0, 0.0]]))

@@ -1,6 +1,9 @@
 """PatchCore on a real small backbone: scores, leave-one-out, knobs, state."""
 
 import json
+import threading
+import weakref
+from collections.abc import Sequence
 
 import numpy as np
 import pytest
@@ -229,3 +232,125 @@ def test_images_of_one_part_are_left_out_together(make_backbone, good_images):
     apart.fit(doubled, image_ids=names(doubled), group_ids=names(doubled))
     assert first.anomaly_score == copy.anomaly_score > 0.05
     assert apart.out_of_sample()[0].anomaly_score < first.anomaly_score
+
+
+@pytest.mark.parametrize("reweight", [False, True])
+def test_leaving_out_a_group_equals_refitting_without_it_on_the_full_bank(make_backbone, good_images, reweight):
+    groups = ["a", "b", "a", "c", "b", "a"]
+    changes = {"coreset_fraction": 1.0, "max_patches": 10**6, "reweight": reweight}
+    detector = make(make_backbone(0), **changes)
+    detector.fit(good_images, image_ids=names(good_images), group_ids=groups)
+    for group in "abc":
+        inside = [index for index in range(6) if groups[index] == group]
+        refit = fitted(make_backbone(0), [good_images[i] for i in range(6) if i not in inside], **changes)
+        found = refit.detect([good_images[index] for index in inside], image_ids=[str(index) for index in inside])
+        for index, refitted in zip(inside, found, strict=True):
+            left_out = detector.out_of_sample()[index]
+            np.testing.assert_allclose(left_out.anomaly_map, refitted.anomaly_map, rtol=1e-5)
+            assert left_out.anomaly_score == pytest.approx(refitted.anomaly_score, rel=1e-5)
+
+
+def test_coreset_and_left_out_distances_equal_the_method_written_out(make_backbone, good_images):
+    """Four groups, two layers, 16 channels (fewer than 64 are not projected), in double precision."""
+    backbone = make_backbone(0)
+    groups = np.array([0, 0, 1, 2, 3, 3])
+    detector = make(backbone, coreset_fraction=0.05, smoothing_sigma=0.0)
+    detector.fit(good_images, image_ids=names(good_images), group_ids=[str(group) for group in groups])
+    state = detector.state()
+    extract = PatchExtractor(
+        backbone, layers=("first", "second"), input_hw=(48, 80), batch_size=4, device=CPU, half_precision=False
+    )
+    values = torch.cat([extract(good_images[:4]).values, extract(good_images[4:]).values]).numpy().astype(np.float64)
+    norms = np.stack([np.linalg.norm(part, axis=2).mean(axis=1) for part in (values[..., :6], values[..., 6:])], axis=1)
+
+    def scale(images: np.ndarray) -> np.ndarray:
+        return np.repeat(1 / norms[images].mean(axis=0), [6, 10])
+
+    points = (values * scale(np.arange(6))).reshape(-1, 16)
+    (first,) = np.flatnonzero((values.reshape(-1, 16).astype(np.float32) == state["bank"][0]).all(axis=1))
+    selected = [int(first)]
+    while len(selected) < 72:  # 5 % of 1440
+        distances = np.linalg.norm(points[:, None] - points[None, selected], axis=2).min(axis=1)
+        selected.append(int(distances.argmax()))
+    np.testing.assert_array_equal(state["bank"], values.reshape(-1, 16).astype(np.float32)[selected])
+    assert state["bank_image"].tolist() == [row // 240 for row in selected]
+    for index, left_out in enumerate(detector.out_of_sample()):
+        others = groups != groups[index]
+        bank = state["bank"][others[state["bank_image"]]] * scale(others)
+        patches = values[index] * scale(others)
+        expected = np.linalg.norm(patches[:, None] - bank[None], axis=2).min(axis=1)
+        np.testing.assert_allclose(left_out.anomaly_map.ravel(), expected, rtol=1e-5)
+        assert left_out.anomaly_score == pytest.approx(expected.max(), rel=1e-5)
+
+
+class LazyOnce(Sequence):
+    """Pictures made when they are asked for; counts how often a reading thread asks, and how many are alive."""
+
+    def __init__(self, count: int) -> None:
+        self.count, self.asked, self.alive = count, [0] * count, weakref.WeakSet()
+        self.most_alive = 0
+
+    def __len__(self) -> int:
+        return self.count
+
+    def __getitem__(self, index: int) -> np.ndarray:
+        if threading.current_thread() is not threading.main_thread():  # there the check of types reads one at random
+            self.asked[index] += 1
+        picture = np.random.default_rng(index).integers(0, 256, (48, 80, 3), dtype=np.uint8).view(Picture)
+        self.alive.add(picture)
+        self.most_alive = max(self.most_alive, len(self.alive))
+        return picture
+
+
+class Picture(np.ndarray):
+    """An array that can be watched, and is told from others by what it is, not by what it holds."""
+
+    __hash__ = object.__hash__
+
+    def __eq__(self, other: object) -> bool:
+        return self is other
+
+
+def test_fit_reads_every_image_once_and_holds_two_batches_of_them(make_backbone):
+    images = LazyOnce(40)
+    detector = make(make_backbone(0), coreset_fraction=0.02)
+    detector.fit(images, image_ids=names(images), group_ids=names(images))
+    assert images.asked == [1] * 40
+    assert images.most_alive <= 9  # two batches of 4, and one that is checked
+
+
+def test_equal_images_score_zero_and_stay_finite_when_standardised(make_backbone, good_images, bad_image):
+    equal = [good_images[0]] * 5
+    detector = fitted(make_backbone(0), equal, coreset_fraction=1.0)
+    assert max(one.anomaly_score for one in detector.out_of_sample()) < 1e-5  # what batches of other sizes round
+    assert detector.detect(equal[:1], image_ids=["again"])[0].anomaly_score < 1e-5
+    assert detector.detect([bad_image], image_ids=["bad"])[0].anomaly_score > 0.05
+    both = fitted(make_backbone(0), equal, coreset_fraction=1.0, score_diffuse=True)
+    usual = [one.anomaly_score for one in both.out_of_sample()]
+    (found,) = both.detect([bad_image], image_ids=["bad"])
+    assert np.isfinite([*usual, found.anomaly_score]).all()
+    assert found.anomaly_score > 1000 * max(*usual, 1.0)  # any difference is far outside hardly any spread
+
+
+def test_equal_images_whose_coreset_is_one_image_s_are_refused(make_backbone, good_images):
+    with pytest.raises(GateError, match="come from one part"):
+        fitted(make_backbone(0), [good_images[0]] * 2, coreset_fraction=0.001)
+
+
+def test_images_of_other_sizes_are_judged_as_if_they_had_been_resized(make_backbone, good_images):
+    larger = [image.repeat(2, axis=0).repeat(2, axis=1) for image in good_images]
+    mixed = [*good_images[:3], *larger[3:]]
+    detector = fitted(make_backbone(0), mixed)
+    maps = {one.anomaly_map.shape for one in detector.detect([larger[0], good_images[0]], image_ids=["a", "b"])}
+    assert maps == {one.anomaly_map.shape for one in detector.out_of_sample()} == {(12, 20)}
+    scores = [one.anomaly_score for one in detector.out_of_sample()]
+    assert max(scores) < 3 * min(scores)
+
+
+def test_features_that_are_not_finite_stop_fit_and_detection(make_backbone, good_images):
+    backbone = make_backbone(0)
+    detector = fitted(backbone, good_images)
+    backbone.first.weight.data[0] = float("nan")
+    for call in (lambda: fitted(backbone, good_images), lambda: detector.detect(good_images[:1], image_ids=["a"])):
+        with pytest.raises(DataError, match="not finite"):
+            call()

@@ -11,6 +11,7 @@ from velm_train.core.errors import GateError
 from velm_train.gating.conformal import (
     image_threshold,
     largest_count,
+    num_needed,
     p_value,
     p_values,
     smallest_alpha,
@@ -51,6 +52,13 @@ def test_alpha_is_reached_from_the_stated_number_of_images_on(n, alpha):
     assert threshold_rank(alpha, n) == 1
     with pytest.raises(GateError, match=f"n={n - 1} .*floor.*at least {n} normal images"):
         threshold_rank(alpha, n - 1)
+
+
+def test_number_needed_is_the_least_that_reaches():
+    for alpha in (0.9, 0.5, 0.34, 1 / 3, 0.1, 0.07, 0.05, 1 / 49, 1 / 98, 1 / 103, 0.01, 0.005):
+        needed = num_needed(alpha)
+        assert smallest_alpha(needed) <= alpha
+        assert needed == 0 or smallest_alpha(needed - 1) > alpha
 
 
 def test_smallest_alpha_is_itself_reachable():

@@ -8,7 +8,10 @@ import pytest
 from velm_train.core.errors import ArtifactError, GateError
 from velm_train.core.records import Detection
 from velm_train.gating.gate import CalibratedGate
-from velm_train.gating.guarantees import guarantee
+from velm_train.gating.guarantees import Scheme, guarantee
+
+LEAVE_ONE_OUT = Scheme(kind="leave_one_out", num_folds=0, transductive=False)
+TRANSDUCTIVE = Scheme(kind="split", num_folds=0, transductive=True)
 
 
 def detection(score: float, *, name: str = "x", detector: str = "d" * 64, out_of_sample: bool = True) -> Detection:
@@ -28,11 +31,11 @@ def normals(n: int) -> list[Detection]:
 
 def calibrate(detections: list[Detection], **changes) -> CalibratedGate:
     arguments = {
+        "group_ids": [one.image_id for one in detections],
         "category": "bolt",
         "alpha": 0.1,
         "pixel_alpha": 0.05,
-        "calibration": "leave_one_out",
-        "transductive": False,
+        "scheme": LEAVE_ONE_OUT,
         "allow_transductive": False,
     }
     return CalibratedGate.calibrate(detections, **{**arguments, **changes})
@@ -94,15 +97,14 @@ def test_unreachable_alpha_is_refused_with_the_floor():
 
 def test_transductive_detector_needs_leave_and_loses_the_guarantee():
     with pytest.raises(GateError, match="allow_transductive=true"):
-        calibrate(normals(19), transductive=True)
-    gate = calibrate(normals(19), transductive=True, allow_transductive=True)
-    assert gate.transductive
+        calibrate(normals(19), scheme=TRANSDUCTIVE)
+    gate = calibrate(normals(19), scheme=TRANSDUCTIVE, allow_transductive=True)
     assert gate.guarantee is None
 
 
 def test_gate_states_the_guarantee_of_its_calibration():
     gate = calibrate(normals(19))
-    assert gate.guarantee == guarantee(19, 0.1, calibration="leave_one_out")
+    assert gate.guarantee == guarantee(19, 0.1, scheme=LEAVE_ONE_OUT, num_images=19)
     assert gate.num_calibration == 19
 
 
@@ -134,3 +136,37 @@ def test_missing_field_is_named():
     del row["alpha"]
     with pytest.raises(ArtifactError, match=r"missing fields \['alpha'\]"):
         CalibratedGate.from_json(row)
+
+
+def test_views_of_one_part_count_once_by_the_most_anomalous():
+    """Scores 1..20 in 10 pairs: the highest of each pair is 2, 4, ..., 20, and alpha 0.2 takes the second of them."""
+    gate = calibrate(normals(20), group_ids=[f"part/{index // 2}" for index in range(20)], alpha=0.2)
+    assert gate.num_calibration == 10
+    assert gate.calibration_array().tolist() == [float(score) for score in range(2, 21, 2)]
+    assert gate.image_threshold == 18.0
+    assert gate.decide(detection(17.0), gt_label=None).p_value == 3 / 11
+    assert "10 normal parts in 20 images" in gate.guarantee.text
+    assert CalibratedGate.from_json(json.loads(json.dumps(gate.to_json()))) == gate
+
+
+def test_views_of_few_parts_do_not_reach_what_as_many_parts_would():
+    with pytest.raises(GateError, match=r"n=5 calibration images.*views of one part count as one"):
+        calibrate(normals(20), group_ids=[f"part/{index // 4}" for index in range(20)])
+
+
+def test_parts_and_scores_must_match():
+    with pytest.raises(GateError, match="19 scores but 18 part numbers"):
+        calibrate(normals(19), group_ids=[str(index) for index in range(18)])
+
+
+def test_identical_scores_flag_nothing_like_them_and_everything_above():
+    gate = calibrate([detection(3.0, name=str(index)) for index in range(19)])
+    same, above = gate.decide(detection(3.0), gt_label=None), gate.decide(detection(3.1), gt_label=None)
+    assert (same.pred_label, same.p_value) == (False, 1.0)
+    assert (above.pred_label, above.p_value) == (True, 1 / 20)
+
+
+def test_one_normal_reaches_a_half_and_no_less():
+    assert calibrate(normals(1), alpha=0.5, pixel_alpha=0.1).image_threshold == 1.0
+    with pytest.raises(GateError, match=r"n=1 .*0\.5.*at least 9"):
+        calibrate(normals(1))

@@ -145,7 +145,7 @@ def make_batch() -> Callable[..., Batch]:
 
 @pytest.fixture(scope="session")
 def make_evidence() -> Callable[..., VisionEvidence]:
-    """Ragged, non-square tiles: view 0 has a 2 x 3 crop and then its 3 x 4 whole, view 1 a 4 x 3 whole alone."""
+    """Ragged tiles: view 0 has a 2 x 3 crop of its upper right and then its 3 x 4 whole, view 1 a 4 x 3 whole alone."""
 
     def make(*, num_tokens: int = 12, seed: int = 0) -> VisionEvidence:
         generator = torch.Generator().manual_seed(seed)
@@ -166,6 +166,7 @@ def make_evidence() -> Callable[..., VisionEvidence]:
             is_global=torch.tensor([False, True, True]),
             valid=valid,
             map_scores=F.pad(torch.rand(3, 12, generator=generator) * 2, (0, num_tokens - 12), value=99.0),
+            tile_xyxy=torch.tensor([[0.5, 0.0, 1.0, 0.5], [0.0, 0.0, 1.0, 1.0], [0.0, 0.0, 1.0, 1.0]]),
         )
 
     return make

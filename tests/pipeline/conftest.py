@@ -154,7 +154,15 @@ def gates(
     detections: Mapping[str, CategoryDetections], tmp_path_factory: pytest.TempPathFactory
 ) -> dict[str, CalibratedGate]:
     store = ArtifactStore(tmp_path_factory.mktemp("gates"), progress=SilentProgress())
-    return calibrate_gates(store=store, detections=detections, alpha=0.2, pixel_alpha=0.01, allow_transductive=False)
+    return calibrate_gates(
+        store=store,
+        detections=detections,
+        group_ids={image_id: image_id for found in detections.values() for image_id in found.calibration_ids},
+        num_folds=0,
+        alpha=0.2,
+        pixel_alpha=0.01,
+        allow_transductive=False,
+    )
 
 
 @pytest.fixture

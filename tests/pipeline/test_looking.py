@@ -81,10 +81,20 @@ def test_every_decision_names_its_policy_and_keeps_the_p_value(look_at, name) ->
     assert len({(decision.p_value, decision.image_threshold) for decision in decisions.values()}) == 1
 
 
+def single_parts(detections) -> dict[str, str]:
+    return {image_id: image_id for found in detections.values() for image_id in found.calibration_ids}
+
+
 def test_gates_are_kept_as_one_artefact_for_each_alpha(detections, store, progress) -> None:
     def calibrate(alpha: float) -> dict[str, CalibratedGate]:
         return calibrate_gates(
-            store=store, detections=detections, alpha=alpha, pixel_alpha=0.01, allow_transductive=False
+            store=store,
+            detections=detections,
+            group_ids=single_parts(detections),
+            num_folds=0,
+            alpha=alpha,
+            pixel_alpha=0.01,
+            allow_transductive=False,
         )
 
     gates = calibrate(0.2)
@@ -100,9 +110,30 @@ def test_gates_are_kept_as_one_artefact_for_each_alpha(detections, store, progre
 
 
 def test_alpha_below_what_the_normals_allow_is_refused_with_number_and_floor(detections, store) -> None:
-    with pytest.raises(GateError, match=r"4 .*0\.2") as caught:
-        calibrate_gates(store=store, detections=detections, alpha=0.1, pixel_alpha=0.01, allow_transductive=False)
+    with pytest.raises(
+        GateError, match=r"felt \(4 normal parts, floor 0\.2\), steel .*and 9 normal parts are"
+    ) as caught:
+        calibrate_gates(
+            store=store,
+            detections=detections,
+            group_ids=single_parts(detections),
+            num_folds=0,
+            alpha=0.1,
+            pixel_alpha=0.01,
+            allow_transductive=False,
+        )
     assert "\n" not in str(caught.value)
+
+
+def test_views_of_one_part_calibrate_as_one(detections, store) -> None:
+    pairs = {image_id: f"{image_id[:-5]}{int(image_id[-5]) // 2}" for image_id in single_parts(detections)}
+    settings = {"num_folds": 0, "alpha": 0.34, "pixel_alpha": 0.01, "allow_transductive": False}
+    gate = calibrate_gates(store=store, detections=detections, group_ids=pairs, **settings)["felt"]
+    scores = [detections["felt"].detections[image_id].anomaly_score for image_id in detections["felt"].calibration_ids]
+    assert (gate.num_calibration, gate.calibration_parts) == (2, (0, 0, 1, 1))
+    assert gate.image_threshold == max(scores)
+    with pytest.raises(GateError, match=r"felt \(2 normal parts"):
+        calibrate_gates(store=store, detections=detections, group_ids=pairs, **{**settings, "alpha": 0.3})
 
 
 def stopped(image: GatedImage) -> GatedImage:

@@ -110,6 +110,7 @@ def _manifest(shop: Workshop, prepared: Prepared, looked: Looked, taught: Taught
         "split": prepared.manifest.sha256,
         "adapter": taught.adapter_key,
         "base model": taught.model.identity,
+        **{f"allowed finding {one.finding_id}": one.finding_id for one in prepared.allowed_findings},
         **{f"detector of {name}": found.detector_hash for name, found in looked.detections.items()},
     }
     synthesis = config.dataset.synthesis
@@ -131,6 +132,7 @@ def _notices(shop: Workshop, prepared: Prepared, looked: Looked, material: Mater
         notices.append(f"Gate policy is {config.gate.policy!r}: these figures are not those of a working system.")
     if config.gate.allow_transductive:
         notices.append("Transductive detectors are allowed as a gate: no false-alarm guarantee holds.")
+    notices += [f"Leak allowed in the audit, {one.finding_id}: {one.text}." for one in prepared.allowed_findings]
     if material.dropped:
         notices.append(f"{len(material.dropped)} training samples could not be built; see the log for the reasons.")
     drifted = [name for name, gate in looked.gates.items() if _drifted(shop, name, looked)]

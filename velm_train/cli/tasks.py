@@ -8,17 +8,20 @@ from typing import Any, cast
 import torch
 
 from velm_train.assets.registry import ASSET_NAMES
-from velm_train.cli.build_model import make_model, make_renderer
+from velm_train.cli.audit_task import audit_task
 from velm_train.cli.compose import experiment_names, load_config, resolved_yaml
 from velm_train.cli.doctor import ExperimentNeeds, collect_doctor_report
 from velm_train.cli.doctor_view import render_doctor_report
 from velm_train.cli.examine import examine
+from velm_train.cli.export_samples import export
+from velm_train.cli.gate_card import publish_gate_card
 from velm_train.cli.instruct import instruct
 from velm_train.cli.prepare import look_at, prepare
+from velm_train.cli.preview import preview_data
 from velm_train.cli.publish import publish
+from velm_train.cli.synthesise import synthesise_defects
 from velm_train.cli.teach import teach
 from velm_train.cli.workshop import Workshop, open_workshop
-from velm_train.collation.preview import preview
 from velm_train.config import Config
 from velm_train.core.artifacts import write_atomic
 from velm_train.models.build import quiet_transformers
@@ -77,22 +80,14 @@ def _doctor(shop: Workshop) -> None:
 
 
 def _detect(shop: Workshop) -> None:
-    look_at(shop, prepare(shop))
+    prepared = prepare(shop)
+    publish_gate_card(shop, prepared, look_at(shop, prepared))
     shop.console.print(f"gates and split: {shop.run_folder}", highlight=False)
 
 
 def _instruct(shop: Workshop) -> None:
     prepared = prepare(shop)
-    instruct(shop, prepared, look_at(shop, prepared))
-
-
-def _preview(shop: Workshop) -> None:
-    prepared = prepare(shop)
-    material = instruct(shop, prepared, look_at(shop, prepared))
-    renderer = make_renderer(make_model(shop.config, assets=shop.assets), assets=shop.assets)
-    for sample in material.samples[: shop.config.task.num_preview]:
-        shop.console.print(preview(renderer.encode(sample), renderer=renderer), highlight=False, markup=False)
-        shop.console.print()
+    export(shop, instruct(shop, prepared, look_at(shop, prepared)))
 
 
 def _loggers(shop: Workshop) -> list[Logger]:
@@ -140,7 +135,9 @@ TASKS: dict[str, Callable[[Workshop], None]] = {
     "train": _train,
     "instruct": _instruct,
     "detect": _detect,
-    "preview": _preview,
+    "preview": preview_data,
+    "audit": audit_task,
+    "synthesise": synthesise_defects,
     "fetch": _fetch,
     "doctor": _doctor,
 }

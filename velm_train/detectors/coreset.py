@@ -1,5 +1,7 @@
 """Patch features go in; the rows of a small subset that covers them all comes out (greedy k-centre)."""
 
+from collections.abc import Iterable
+
 import numpy as np
 import torch
 from jaxtyping import Float, Int
@@ -12,6 +14,8 @@ PROJECTED_DIM = 64
 
 _NUM_CANDIDATES = 2048
 _MAX_BATCH = 256
+_BLOCK_ROWS = 1024
+"""Rows brought up to date at a time: their distances to a batch stay in the cache, and memory does not grow."""
 
 
 def projection_matrix(num_channels: int, *, seed: int) -> Float[Tensor, "C D"]:
@@ -26,6 +30,19 @@ def projection_matrix(num_channels: int, *, seed: int) -> Float[Tensor, "C D"]:
     return torch.from_numpy((values / np.sqrt(PROJECTED_DIM)).astype(np.float32))
 
 
+def project(
+    blocks: Iterable[Float[Tensor, "_ C"]], matrix: Float[Tensor, "C D"], *, num_rows: int
+) -> Float[Tensor, "P D"]:
+    """Returns the projection of features that come block by block, `num_rows` of them in all."""
+    points = torch.empty(num_rows, matrix.shape[1], device=matrix.device)
+    row = 0
+    for block in blocks:
+        points[row : row + len(block)] = block @ matrix
+        row += len(block)
+    assert row == num_rows, (row, num_rows)
+    return points
+
+
 def greedy_coreset(points: Float[Tensor, "P D"], *, num_selected: int, seed: int) -> Int[Tensor, " S"]:
     """Selects rows greedily, each the farthest from all selected before (Roth et al. 2022, algorithm 1).
 
@@ -33,6 +50,8 @@ def greedy_coreset(points: Float[Tensor, "P D"], *, num_selected: int, seed: int
     stale distances are upper bounds: among the few thousand rows with the largest bounds, rows are selected one by one
     for as long as the best of them is at least as far as the largest bound outside; only then is every row's distance
     brought up to date, with one matrix product for all rows selected since.
+
+    Time grows with P times `num_selected`; memory is two copies of the points and a few megabytes.
 
     Args:
         points: projected features.
@@ -52,13 +71,24 @@ def greedy_coreset(points: Float[Tensor, "P D"], *, num_selected: int, seed: int
     selected = [int(generator(seed, "coreset", "first").integers(num_points))]
     fresh = selected[:]
     while len(selected) < num_selected:
-        batch = points[torch.tensor(fresh, device=points.device)]  # (S_new, D)
-        squared = squared_norms[:, None] + batch.square().sum(dim=1) - 2 * points @ batch.T  # (P, S_new)
-        bounds = torch.minimum(bounds, squared.amin(dim=1).clamp_min(0))
+        _lower(bounds, points, squared_norms, fresh=torch.tensor(fresh, device=points.device))
         bounds[torch.tensor(selected, device=points.device)] = -1  # never select a row twice
         fresh = _select_batch(points, bounds, limit=min(_MAX_BATCH, num_selected - len(selected)))
         selected.extend(fresh)
     return torch.tensor(selected)
+
+
+def _lower(
+    bounds: Float[Tensor, " P"], points: Float[Tensor, "P D"], squared_norms: Float[Tensor, " P"], *, fresh: Tensor
+) -> None:
+    """Brings the squared distance of every row to the selected ones up to date, in place."""
+    batch = points[fresh]  # (S_new, D)
+    batch_norms = batch.square().sum(dim=1)
+    for start in range(0, len(points), _BLOCK_ROWS):
+        block = slice(start, start + _BLOCK_ROWS)
+        squared = squared_norms[block, None] + batch_norms  # (rows, S_new)
+        squared.sub_(points[block] @ batch.T, alpha=2)
+        torch.minimum(bounds[block], squared.amin(dim=1).clamp_min(0), out=bounds[block])
 
 
 def _select_batch(points: Float[Tensor, "P D"], bounds: Float[Tensor, " P"], *, limit: int) -> list[int]:

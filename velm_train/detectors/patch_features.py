@@ -1,7 +1,8 @@
 """Images go in; one locally aware feature vector per patch of the finest chosen layer comes out."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import torch
@@ -14,6 +15,9 @@ from velm_train.backbones.protocol import Backbone
 from velm_train.core.errors import ConfigError, DataError
 from velm_train.core.records import SizeHW
 from velm_train.detectors.protocol import RGBImages
+
+_NUM_READERS = 2
+"""Threads that read the next batch of images while the backbone looks at the present one."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,6 +72,16 @@ class PatchExtractor:
             for start in range(0, len(images), self._batch_size)
         ]
 
+    def stream(self, images: RGBImages) -> Iterator[PatchFeatures]:
+        """Yields the patch features of all images in order, batch by batch; two batches of images are in memory."""
+        batches = self.batches(images)
+        with ThreadPoolExecutor(_NUM_READERS) as pool:
+            waiting = pool.map(images.__getitem__, batches[0] if batches else ())
+            for number in range(len(batches)):
+                pictures = list(waiting)
+                waiting = pool.map(images.__getitem__, batches[number + 1] if number + 1 < len(batches) else ())
+                yield self(pictures)
+
     @torch.inference_mode()
     def __call__(self, images: RGBImages) -> PatchFeatures:
         """Returns the patch features of one batch.
@@ -102,7 +116,16 @@ class PatchExtractor:
         return torch.stack([torch.linalg.vector_norm(part, dim=2).double().mean(dim=1) for part in parts], dim=1)
 
     def channel_scales(self, mean_norms: Float[Tensor, "I L"]) -> Float[Tensor, " C"]:
-        """Returns the factor of every channel that gives each layer a mean norm of 1 over the images.
+        """Returns the layers' factors for every channel.
+
+        Raises:
+            DataError: if a layer is zero on every image.
+        """
+        scales = self.layer_scales(mean_norms)
+        return torch.repeat_interleave(scales, torch.tensor(self.channels, device=scales.device))
+
+    def layer_scales(self, mean_norms: Float[Tensor, "I L"]) -> Float[Tensor, " L"]:
+        """Returns the factor of every layer that gives it a mean norm of 1 over the images.
 
         Without it the layer with the largest activations alone would decide the distances.
 
@@ -112,4 +135,4 @@ class PatchExtractor:
         means = mean_norms.mean(dim=0)
         if bool((means <= 0).any()):
             raise DataError(f"a layer of {list(self._layers)} is zero on every image; choose other layers")
-        return torch.repeat_interleave(1 / means, torch.tensor(self.channels, device=means.device)).float()
+        return (1 / means).float()

@@ -13,22 +13,24 @@ import json
 import logging
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import torch
 from jaxtyping import Float, Int
-from scipy.ndimage import gaussian_filter
 from torch import Tensor
 
 from velm_train.backbones.protocol import Backbone
 from velm_train.core.errors import ArtifactError, GateError
 from velm_train.core.hashing import sha256_json
 from velm_train.core.records import CalibrationKind, SizeHW
-from velm_train.detectors.coreset import greedy_coreset, projection_matrix
-from velm_train.detectors.neighbours import nearest, neighbourhood_weight
-from velm_train.detectors.patch_features import PatchExtractor
+from velm_train.detectors.bank_scores import score_patches
+from velm_train.detectors.coreset import greedy_coreset, project, projection_matrix
+from velm_train.detectors.feature_file import FeatureFile
+from velm_train.detectors.neighbours import MemoryBank
+from velm_train.detectors.patch_features import PatchExtractor, PatchFeatures
 from velm_train.detectors.protocol import Need, RawDetection, RGBImages
-from velm_train.detectors.scores import score_statistics, standardised, top_mean
+from velm_train.detectors.scores import score_statistics, standardised
 from velm_train.detectors.settings import PatchCoreSettings
 from velm_train.detectors.state import array_to_text, group_numbers, hash_arrays, require_images, text_to_array
 
@@ -36,6 +38,9 @@ logger = logging.getLogger(__name__)
 
 PATCHCORE_VERSION = 2
 """Raised when the same inputs and settings give another output."""
+
+_IMAGES_PER_BLOCK = 16
+"""Images whose features are projected at a time."""
 
 _STATE_NAMES = (
     "bank",
@@ -48,6 +53,15 @@ _STATE_NAMES = (
     "loo_maps",
     "loo_statistics",
 )
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Fit:
+    """What a fitted detector holds: its state, and the bank and layer scales made from it."""
+
+    state: dict[str, np.ndarray]
+    bank: MemoryBank
+    scales: Float[Tensor, " L"]
 
 
 class PatchCore:
@@ -96,11 +110,8 @@ class PatchCore:
                 "settings": dataclasses.asdict(settings),
             }
         )
-        self._state: dict[str, np.ndarray] | None = None
+        self._fit: _Fit | None = None
         self._identity = sha256_json({"settings": self.settings_hash, "state": None})
-        self._scaled_bank = torch.empty(0)
-        self._scales = torch.empty(0)
-        self._yardstick = np.empty((0, 2))
 
     @property
     def identity(self) -> str:
@@ -114,7 +125,7 @@ class PatchCore:
         Raises:
             GateError: if the detector is not fitted.
         """
-        return list(json.loads(array_to_text(self._fitted()["image_ids"])))
+        return list(json.loads(array_to_text(self._fitted().state["image_ids"])))
 
     @torch.inference_mode()
     def fit(self, images: RGBImages, *, image_ids: Sequence[str], group_ids: Sequence[str]) -> None:
@@ -130,23 +141,24 @@ class PatchCore:
         """
         require_images(images, image_ids=image_ids, group_ids=group_ids)
         groups = group_numbers(group_ids)
-        batches = [self._extract([images[index] for index in batch]) for batch in self._extract.batches(images)]
-        grid_hw = batches[0].grid_hw
-        features = torch.cat([batch.values for batch in batches])  # (I, P, C)
-        mean_norms = self._extract.mean_norms(features)
-        rows = self._select_bank(features, self._extract.channel_scales(mean_norms))
-        bank = features.flatten(0, 1)[rows]  # (M, C)
-        owners = rows // features.shape[1]
-        raw = self._leave_one_out(features, groups, bank=bank, owners=owners, mean_norms=mean_norms, grid_hw=grid_hw)
+        with FeatureFile(num_images=len(images)) as features:
+            mean_norms, grid_hw = self._extract_all(images, features)
+            num_patches = len(images) * math.prod(grid_hw)
+            rows = self._select_bank(features, mean_norms, num_patches=num_patches)
+            bank = features.patches(rows).to(self._device)  # (M, C)
+            owners = rows.numpy() // math.prod(grid_hw)
+            raw = self._leave_one_out(
+                features, groups, bank=bank, owners=owners, mean_norms=mean_norms, grid_hw=grid_hw
+            )
         statistics = np.array([score_statistics(detection) for detection in raw]).reshape(-1, 2)
         loo = [
             self._standardised(detection, statistics[groups != groups[index]]) for index, detection in enumerate(raw)
         ]
-        logger.info("PatchCore: %d of %d patches of %d images", len(bank), features.shape[:2].numel(), len(images))
+        logger.info("PatchCore: %d of %d patches of %d images", len(bank), num_patches, len(images))
         self.load_state(
             {
                 "bank": bank.cpu().numpy(),
-                "bank_image": owners.cpu().numpy().astype(np.int32),
+                "bank_image": owners.astype(np.int32),
                 "mean_norms": mean_norms.cpu().numpy(),
                 "grid_hw": np.array(grid_hw, dtype=np.int32),
                 "image_ids": text_to_array(json.dumps(list(image_ids))),
@@ -165,16 +177,12 @@ class PatchCore:
             GateError: if the detector is not fitted.
         """
         del image_ids
-        self._fitted()
-        detections = []
-        for batch in self._extract.batches(images):
-            features = self._extract([images[index] for index in batch])
-            found = [
-                self._score(values * self._scales, self._scaled_bank, grid_hw=features.grid_hw)
-                for values in features.values
-            ]
-            detections += [self._standardised(detection, self._yardstick) for detection in found]
-        return detections
+        fit = self._fitted()
+        return [
+            self._standardised(found, fit.state["loo_statistics"])
+            for features in self._extract.stream(images)
+            for found in score_patches(features, fit.bank, settings=self._settings, scales=fit.scales)
+        ]
 
     def out_of_sample(self) -> list[RawDetection]:
         """Returns the score of every fitted image against the bank without its group, in the order of `fit`.
@@ -182,7 +190,7 @@ class PatchCore:
         Raises:
             GateError: if the detector is not fitted, or on a single group.
         """
-        state = self._fitted()
+        state = self._fitted().state
         if len(state["loo_scores"]) == 0:
             raise GateError(
                 "the detector was fitted on 1 image or group, so nothing is left when that one is left out; "
@@ -199,7 +207,7 @@ class PatchCore:
         Raises:
             GateError: if the detector is not fitted.
         """
-        return dict(self._fitted())
+        return dict(self._fitted().state)
 
     def load_state(self, state: Mapping[str, np.ndarray]) -> None:
         """Restores a fitted detector from what `state` returned.
@@ -217,64 +225,71 @@ class PatchCore:
                 f"detector state belongs to settings {found[:12]}, not {self.settings_hash[:12]}; "
                 f"fit the detector again"
             )
-        self._state = {name: np.array(state[name]) for name in _STATE_NAMES}
-        self._identity = sha256_json({"settings": self.settings_hash, "state": hash_arrays(self._state)})
-        mean_norms = torch.from_numpy(self._state["mean_norms"]).to(self._device)
-        self._scales = self._extract.channel_scales(mean_norms)
-        self._scaled_bank = torch.from_numpy(self._state["bank"]).to(self._device) * self._scales
-        self._yardstick = self._state["loo_statistics"]
+        arrays = {name: np.array(state[name]) for name in _STATE_NAMES}
+        self._identity = sha256_json({"settings": self.settings_hash, "state": hash_arrays(arrays)})
+        self._fit = _Fit(
+            state=arrays,
+            bank=MemoryBank(torch.from_numpy(arrays["bank"]).to(self._device), channels=self._extract.channels),
+            scales=self._extract.layer_scales(torch.from_numpy(arrays["mean_norms"]).to(self._device)),
+        )
 
-    def _fitted(self) -> dict[str, np.ndarray]:
-        if self._state is None:
+    def _fitted(self) -> _Fit:
+        if self._fit is None:
             raise GateError("the detector is not fitted; call fit or load_state first")
-        return self._state
+        return self._fit
 
-    def _select_bank(self, features: Float[Tensor, "I P C"], scales: Float[Tensor, " C"]) -> Tensor:
-        num_patches = features.shape[0] * features.shape[1]
+    def _extract_all(self, images: RGBImages, features: FeatureFile) -> tuple[Float[Tensor, "I L"], SizeHW]:
+        """Writes the features of all images into the file; returns their mean norms and the grid."""
+        mean_norms = []
+        grid_hw = (0, 0)
+        for batch in self._extract.stream(images):
+            features.append(batch.values)
+            mean_norms.append(self._extract.mean_norms(batch.values))
+            grid_hw = batch.grid_hw
+        return torch.cat(mean_norms), grid_hw
+
+    def _select_bank(
+        self, features: FeatureFile, mean_norms: Float[Tensor, "I L"], *, num_patches: int
+    ) -> Int[Tensor, " M"]:
         num_selected = min(math.ceil(self._settings.coreset_fraction * num_patches), self._settings.max_patches)
         seed = self._settings.seed
+        scales = self._extract.channel_scales(mean_norms)
         projection = projection_matrix(len(scales), seed=seed).to(self._device) * scales[:, None]
-        points = features.flatten(0, 1) @ projection
-        return greedy_coreset(points, num_selected=num_selected, seed=seed).to(self._device)
+        blocks = (block.to(self._device).flatten(0, 1) for block in features.blocks(_IMAGES_PER_BLOCK))
+        points = project(blocks, projection, num_rows=num_patches)
+        return greedy_coreset(points, num_selected=num_selected, seed=seed)
 
     def _leave_one_out(
         self,
-        features: Float[Tensor, "I P C"],
+        features: FeatureFile,
         groups: Int[np.ndarray, " I"],
         *,
-        bank: Tensor,
-        owners: Tensor,
-        mean_norms: Tensor,
+        bank: Float[Tensor, "M C"],
+        owners: Int[np.ndarray, " M"],
+        mean_norms: Float[Tensor, "I L"],
         grid_hw: SizeHW,
     ) -> list[RawDetection]:
         if len(set(groups.tolist())) == 1:
             return []
-        group_of = torch.from_numpy(groups).to(self._device)
-        detections = []
-        for index in range(features.shape[0]):
-            others = group_of != group_of[index]
-            remaining = bank[others[owners]]
-            if len(remaining) == 0:
+        memory_bank = MemoryBank(bank, channels=self._extract.channels)
+        detections: list[RawDetection] = []
+        for block in features.blocks(1):
+            group = groups[len(detections)]
+            left_out = groups[owners] == group
+            if left_out.all():
                 raise GateError(
                     f"all {len(bank)} vectors of the memory bank come from one part; raise detector.coreset_fraction "
                     f"({self._settings.coreset_fraction}) or detector.max_patches ({self._settings.max_patches})"
                 )
-            scales = self._extract.channel_scales(mean_norms[others])
-            detections.append(self._score(features[index] * scales, remaining * scales, grid_hw=grid_hw))
-        return detections
-
-    def _score(self, patches: Float[Tensor, "P C"], bank: Float[Tensor, "M C"], *, grid_hw: SizeHW) -> RawDetection:
-        distances, rows = nearest(patches, bank)
-        anomaly_map = distances.reshape(grid_hw).cpu().numpy()
-        if self._settings.smoothing_sigma > 0:
-            anomaly_map = gaussian_filter(anomaly_map, self._settings.smoothing_sigma, mode="nearest")
-        score = top_mean(anomaly_map, self._settings.score_top_fraction)
-        if self._settings.reweight:
-            worst = int(distances.argmax())
-            score *= neighbourhood_weight(
-                patches[worst], bank, nearest_row=int(rows[worst]), num_neighbours=self._settings.num_neighbours
+            others = torch.from_numpy(groups != group).to(self._device)
+            detections += score_patches(
+                PatchFeatures(values=block.to(self._device), grid_hw=grid_hw),
+                memory_bank,
+                settings=self._settings,
+                scales=self._extract.layer_scales(mean_norms[others]),
+                left_out=torch.from_numpy(left_out).to(self._device),
             )
-        return RawDetection(anomaly_score=score, anomaly_map=anomaly_map)
+        return detections
 
     def _standardised(self, detection: RawDetection, yardstick: Float[np.ndarray, "images 2"]) -> RawDetection:
         return standardised(detection, yardstick=yardstick) if self._settings.score_diffuse else detection

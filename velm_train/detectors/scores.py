@@ -4,6 +4,7 @@ import math
 
 import numpy as np
 from jaxtyping import Float
+from scipy.ndimage import gaussian_filter
 
 from velm_train.core.errors import GateError
 from velm_train.core.shapes import AnomalyMap
@@ -14,6 +15,18 @@ def top_mean(anomaly_map: AnomalyMap, top_fraction: float) -> float:
     """Returns the mean of the largest values: a share of the cells, at least one cell."""
     num_cells = max(1, math.ceil(top_fraction * anomaly_map.size))
     return float(np.partition(anomaly_map.ravel(), -num_cells)[-num_cells:].mean(dtype=np.float64))
+
+
+def score_map(distances: AnomalyMap, *, smoothing_sigma: float, top_fraction: float) -> RawDetection:
+    """Smooths a map of distances and reads the score off it, so that score and map speak of the same place.
+
+    Args:
+        distances: one value a patch.
+        smoothing_sigma: of the Gaussian, in patches; 0 smooths nothing.
+        top_fraction: the score is the mean of this share of the largest values; 0 is the maximum.
+    """
+    smoothed = gaussian_filter(distances, smoothing_sigma, mode="nearest") if smoothing_sigma > 0 else distances
+    return RawDetection(anomaly_score=top_mean(smoothed, top_fraction), anomaly_map=smoothed)
 
 
 def score_statistics(detection: RawDetection) -> tuple[float, float]:

@@ -53,6 +53,18 @@ def smallest_alpha(num_calibration: int) -> float:
     return 1 / (num_calibration + 1)
 
 
+def num_needed(alpha: float) -> int:
+    """Returns the fewest calibration scores with which alpha can be reached: the least n with 1 / (n + 1) <= alpha.
+
+    Args:
+        alpha: in (0, 1).
+    """
+    total = max(1, math.ceil(1 / alpha) - 1)  # 1 / alpha may round up where alpha is itself a reciprocal
+    while largest_count(alpha, total) == 0:
+        total += 1
+    return total - 1
+
+
 def largest_count(fraction: float, total: int) -> int:
     """Returns the largest m with `m / total <= fraction`, as floating-point division sees it.
 
@@ -85,11 +97,10 @@ def threshold_rank(alpha: float, num_calibration: int) -> int:
         raise GateError(f"gate.alpha is {alpha}; it must lie between 0 and 1, such as 0.05")
     rank = largest_count(alpha, num_calibration + 1)
     if rank == 0:
-        needed = math.ceil(1 / alpha) - 1
         raise GateError(
             f"gate.alpha={alpha:g} cannot be reached with n={num_calibration} calibration images: the floor is "
             f"1/(n+1)={smallest_alpha(num_calibration):.4g}; raise gate.alpha to the floor or above, or calibrate on "
-            f"at least {needed} normal images"
+            f"at least {num_needed(alpha)} normal images (views of one part count as one)"
         )
     return rank
 

@@ -1,31 +1,11 @@
 """Scores of new images and calibration scores go in; whether their distribution has moved comes out."""
 
-from dataclasses import dataclass
-
 import numpy as np
 from jaxtyping import Float
 from scipy.stats import ks_2samp
 
 from velm_train.core.errors import GateError
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class DriftReport:
-    """Result of comparing new scores with the calibration scores.
-
-    Attributes:
-        statistic: largest gap between the two empirical distribution functions, in [0, 1].
-        p_value: of the two-sided two-sample Kolmogorov-Smirnov test.
-        num_new: how many new scores were compared.
-        level: the p-value at or below which drift is reported.
-        drifted: p_value <= level.
-    """
-
-    statistic: float
-    p_value: float
-    num_new: int
-    level: float
-    drifted: bool
+from velm_train.core.gate_card import DriftReport
 
 
 def detect_drift(

@@ -1,6 +1,8 @@
 """Out-of-sample detections of normal images go in; a frozen gate that decides about any image comes out.
 
 Detection (score s) -> p = (1 + #{calibration >= s}) / (n + 1) -> flagged iff p <= alpha, that is s > image_threshold
+
+n counts physical parts: a part that several calibration images show has one score, its highest.
 """
 
 import dataclasses
@@ -13,10 +15,11 @@ import numpy as np
 from velm_train.core.errors import ArtifactError, GateError
 from velm_train.core.records import CalibrationKind, Detection, GateDecision, GatePolicy
 from velm_train.gating.conformal import Scores, image_threshold, p_value
-from velm_train.gating.guarantees import Guarantee, guarantee
+from velm_train.gating.guarantees import Guarantee, Scheme, guarantee
+from velm_train.gating.parts import part_numbers, part_scores
 from velm_train.gating.pixel import pixel_threshold
 
-GATE_SCHEMA_VERSION = 1
+GATE_SCHEMA_VERSION = 2
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -27,87 +30,89 @@ class CalibratedGate:
         alpha: the false-alarm rate asked for, in [1 / (n + 1), 1).
         policy: "detector" flags by the score, "oracle" by the ground truth, "off" flags every image.
         calibration_scores: raw scores of the normal images, in the order given.
+        calibration_parts: the number of the part that each of them shows; all distinct if no part is seen twice.
         image_threshold: an image is flagged iff its score exceeds this (raw units).
         pixel_threshold: a map value is suspicious iff it exceeds this (raw units).
         pixel_alpha: share of normal map cells above pixel_threshold; a rate per pixel, not per image.
-        calibration: how the calibration scores were made out-of-sample.
+        scheme: how the calibration scores were made out-of-sample.
         detector_hash: of the detector that gave the scores; no other detector's images are judged.
-        transductive: True if the detector looks at the test batch, so that no guarantee holds.
     """
 
     category: str
     alpha: float
     policy: GatePolicy
     calibration_scores: tuple[float, ...]
+    calibration_parts: tuple[int, ...]
     image_threshold: float
     pixel_threshold: float
     pixel_alpha: float
-    calibration: CalibrationKind
+    scheme: Scheme
     detector_hash: str
-    transductive: bool
 
     @classmethod
     def calibrate(
         cls,
         normals: Sequence[Detection],
         *,
+        group_ids: Sequence[str],
         category: str,
         alpha: float,
         pixel_alpha: float,
-        calibration: CalibrationKind,
-        transductive: bool,
+        scheme: Scheme,
         allow_transductive: bool,
     ) -> "CalibratedGate":
         """Returns a gate of policy "detector" calibrated on normal images; `with_policy` gives the others.
 
         Args:
             normals: out-of-sample detections of normal images by one detector.
+            group_ids: the physical part each of them shows, in order.
             category: for messages and reports.
             alpha: the false-alarm rate asked for.
             pixel_alpha: share of normal map cells that may exceed the pixel threshold, in (0, 1).
-            calibration: how the detections were made out-of-sample.
-            transductive: whether the detector looks at the test batch.
-            allow_transductive: accept such a detector although no guarantee holds for it.
+            scheme: how the detections were made out-of-sample.
+            allow_transductive: accept a transductive detector although no guarantee holds for it.
 
         Raises:
             GateError: if the detections are none, in-sample, or of several detectors; if alpha cannot be reached; if
                 the detector is transductive and that is not allowed.
         """
-        if transductive and not allow_transductive:
+        if scheme.transductive and not allow_transductive:
             raise GateError(
                 f"{category}: the detector is transductive (it looks at the test batch), so no false-alarm rate can be "
                 f"guaranteed; choose another detector or set gate.allow_transductive=true"
             )
         detector_hash = _common_detector_hash(normals, category=category)
         scores = np.array([detection.anomaly_score for detection in normals], dtype=np.float64)
+        parts = part_numbers(group_ids)
         return cls(
             category=category,
             alpha=alpha,
             policy="detector",
             calibration_scores=tuple(scores.tolist()),
-            image_threshold=image_threshold(scores, alpha=alpha),
+            calibration_parts=parts,
+            image_threshold=image_threshold(part_scores(scores, parts), alpha=alpha),
             pixel_threshold=pixel_threshold([detection.anomaly_map for detection in normals], pixel_alpha=pixel_alpha),
             pixel_alpha=pixel_alpha,
-            calibration=calibration,
+            scheme=scheme,
             detector_hash=detector_hash,
-            transductive=transductive,
         )
 
     @property
     def num_calibration(self) -> int:
-        """How many normal images the gate was calibrated on."""
-        return len(self.calibration_scores)
+        """How many normal parts the gate was calibrated on; as many as images if no part is seen twice."""
+        return len(set(self.calibration_parts))
 
     @property
     def guarantee(self) -> Guarantee | None:
         """What the calibration promises about policy "detector"; None for a transductive detector: nothing."""
-        if self.transductive:
+        if self.scheme.transductive:
             return None
-        return guarantee(self.num_calibration, self.alpha, calibration=self.calibration)
+        num_images = len(self.calibration_scores)
+        return guarantee(self.num_calibration, self.alpha, scheme=self.scheme, num_images=num_images)
 
     def calibration_array(self) -> Scores:
-        """Returns the calibration scores as float64 (n,)."""
-        return np.array(self.calibration_scores, dtype=np.float64)
+        """Returns the calibration scores, the highest of each part, as float64 (n,)."""
+        return part_scores(np.array(self.calibration_scores, dtype=np.float64), self.calibration_parts)
 
     def with_policy(self, policy: GatePolicy) -> "CalibratedGate":
         """Returns the same calibration under another policy."""
@@ -157,6 +162,7 @@ class CalibratedGate:
             "schema_version": GATE_SCHEMA_VERSION,
             **row,
             "calibration_scores": list(self.calibration_scores),
+            "calibration_parts": list(self.calibration_parts),
             "num_calibration": self.num_calibration,
         }
 
@@ -176,12 +182,13 @@ class CalibratedGate:
             raise ArtifactError(
                 f"gate file: schema version {row['schema_version']} instead of {GATE_SCHEMA_VERSION}; calibrate again"
             )
-        if row["policy"] not in get_args(GatePolicy) or row["calibration"] not in get_args(CalibrationKind):
+        scheme = row["scheme"]
+        if row["policy"] not in get_args(GatePolicy) or scheme["kind"] not in get_args(CalibrationKind):
             raise ArtifactError(
-                f"gate file: policy {row['policy']!r} or calibration {row['calibration']!r} is unknown; calibrate again"
+                f"gate file: policy {row['policy']!r} or calibration {scheme['kind']!r} is unknown; calibrate again"
             )
-        values = {name: row[name] for name in names}
-        gate = cls(**{**values, "calibration_scores": tuple(row["calibration_scores"])})
+        lists = {name: tuple(row[name]) for name in ("calibration_scores", "calibration_parts")}
+        gate = cls(**{**{name: row[name] for name in names}, **lists, "scheme": Scheme(**scheme)})
         gate._require_consistent(row["num_calibration"])
         return gate
 

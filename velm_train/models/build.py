@@ -13,14 +13,12 @@ from velm_train.models.embedded.embedded import EmbeddedVLM
 from velm_train.models.embedded.projector import VisionProjector
 from velm_train.models.embedded.vision import LEVEL_DIM, SOURCE_DIMS, Towers, TwoTowers, VisionSettings
 from velm_train.models.initialisation import seeded_init
-from velm_train.models.look_twice.adapter import LookTwiceAdapter, LookTwiceSettings
+from velm_train.models.look_twice.adapter import LookTwiceSettings, build_look_twice
 from velm_train.models.lora import LoraSettings, attach_lora
 
 LANGUAGE_MODEL: AssetName = "smollm2_135m_instruct"
 CNN: AssetName = "efficientnet_lite0"
 VIT: AssetName = "dinov2_small"
-
-_PROJECTOR_HIDDEN_DIM = 768
 
 
 def quiet_transformers() -> None:
@@ -94,19 +92,19 @@ def assemble_embedded(
     with seeded_init(seed, "projector"):
         projector = VisionProjector(
             source_dims=SOURCE_DIMS,
-            hidden_dim=_PROJECTOR_HIDDEN_DIM,
+            hidden_dim=towers.settings.projector_dim,
             out_dim=words.shape[1],
             out_norm=float(words.detach().float().norm(dim=-1).mean()),
         )
-    adapter = None
-    if look_twice.source != "off":
-        with seeded_init(seed, "look_twice"):
-            adapter = LookTwiceAdapter(
-                settings=look_twice,
-                level_dim=LEVEL_DIM,
-                final_dim=sum(SOURCE_DIMS),
-                num_levels=len(towers.settings.level_layers),
-            )
+    with seeded_init(seed, "look_twice"):
+        adapter = build_look_twice(
+            settings=look_twice,
+            level_dim=LEVEL_DIM,
+            final_dim=sum(SOURCE_DIMS),
+            num_levels=len(towers.settings.level_layers),
+            num_tokens=towers.settings.token_grid**2,
+            project=projector.__call__,
+        )
     return EmbeddedVLM(
         towers=towers,
         language_model=attach_lora(language_model, lora, base_name=language_model_name, seed=seed),

@@ -3,13 +3,11 @@
 from collections.abc import Collection
 
 import torch
-from transformers import PreTrainedModel
-
-from velm_train.models.prefix import Prefix, continue_from, logits_of
+from velm_train.models.prefix import CausalLanguageModel, Prefix, continue_from, logits_of
 
 
 def generate_greedily(
-    language_model: PreTrainedModel, prefix: Prefix, *, max_new_tokens: int, stop_token_ids: Collection[int]
+    language_model: CausalLanguageModel, prefix: Prefix, *, max_new_tokens: int, stop_token_ids: Collection[int]
 ) -> list[list[int]]:
     """Takes the likeliest token again and again until each row has stopped.
 

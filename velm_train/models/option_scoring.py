@@ -12,9 +12,7 @@ from dataclasses import dataclass
 
 import torch
 from jaxtyping import Bool, Float, Int
-from transformers import PreTrainedModel
-
-from velm_train.models.prefix import logits_of, positions_of
+from velm_train.models.prefix import CausalLanguageModel, logits_of, positions_of
 
 _PADDING = -1
 
@@ -37,7 +35,7 @@ class _Tail:
 
 
 def score_options(
-    language_model: PreTrainedModel,
+    language_model: CausalLanguageModel,
     *,
     inputs_embeds: Float[torch.Tensor, "B P D"],
     attention_mask: Int[torch.Tensor, "B P"],
@@ -85,7 +83,7 @@ def _make_tail(options: Sequence[Sequence[Sequence[int]]], *, device: torch.devi
 
 
 def _run(
-    language_model: PreTrainedModel,
+    language_model: CausalLanguageModel,
     inputs_embeds: Float[torch.Tensor, "B P D"],
     attention_mask: Int[torch.Tensor, "B P"],
     tail: _Tail,
@@ -128,7 +126,7 @@ def visible(
 
 
 def _rest(
-    language_model: PreTrainedModel, hidden: Float[torch.Tensor, "B S D"], tail: _Tail
+    language_model: CausalLanguageModel, hidden: Float[torch.Tensor, "B S D"], tail: _Tail
 ) -> Float[torch.Tensor, "B S"]:
     """Returns the log-likelihood of the target of every tail position, 0 on padding."""
     real = tail.option != _PADDING

@@ -2,10 +2,29 @@
 
 import copy
 from dataclasses import dataclass
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Float, Int
-from transformers import Cache, PreTrainedModel
+from torch import nn
+from transformers import Cache
+
+
+@runtime_checkable
+class CausalLanguageModel(Protocol):
+    """What prefill, scoring and generation need of a language model; causal models of transformers have it."""
+
+    def get_decoder(self) -> Any:
+        """Returns what maps `inputs_embeds`, mask, position counts and a cache to hidden states."""
+        ...
+
+    def get_input_embeddings(self) -> nn.Module:
+        """Returns the word embeddings."""
+        ...
+
+    def get_output_embeddings(self) -> nn.Module:
+        """Returns what maps hidden states to logits."""
+        ...
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -42,7 +61,7 @@ def positions_of(attention_mask: Int[torch.Tensor, "B T"]) -> Int[torch.Tensor, 
 
 
 def prefill(
-    language_model: PreTrainedModel,
+    language_model: CausalLanguageModel,
     *,
     inputs_embeds: Float[torch.Tensor, "B P D"],
     attention_mask: Int[torch.Tensor, "B P"],
@@ -69,7 +88,7 @@ def prefill(
 
 
 def continue_from(
-    language_model: PreTrainedModel,
+    language_model: CausalLanguageModel,
     prefix: Prefix,
     *,
     token_ids: Int[torch.Tensor, "B S"],
@@ -96,7 +115,7 @@ def continue_from(
 
 
 def logits_of(
-    language_model: PreTrainedModel, hidden: Float[torch.Tensor, "*dims D"]
+    language_model: CausalLanguageModel, hidden: Float[torch.Tensor, "*dims D"]
 ) -> Float[torch.Tensor, "*dims V"]:
     """Returns float32 logits of hidden states."""
     logits: torch.Tensor = language_model.get_output_embeddings()(hidden)

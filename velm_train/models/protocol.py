@@ -19,12 +19,13 @@ class LookTwiceOutput:
 
     Attributes:
         token_scores: suspicion of every visual token in 0..1, 0 on padding.
-        second_look: tokens added after the first-look ones, in the language model's embedding space.
+        second_look: K tokens per view, whatever its number of tiles, to be added after the first-look ones; in the
+            language model's embedding space.
         image_logits: the adapter's own anomaly score of each view, as a logit.
     """
 
     token_scores: Float[torch.Tensor, "T N"]
-    second_look: Float[torch.Tensor, "T K D"]
+    second_look: Float[torch.Tensor, "I K D"]
     image_logits: Float[torch.Tensor, " I"]
 
 

@@ -8,11 +8,13 @@ from velm_train.core.artifacts import ArtifactStore, StageKey, write_atomic
 from velm_train.core.errors import GateError
 from velm_train.core.images import read_gt_masks
 from velm_train.core.records import Detection, GateDecision, GatePolicy, ImageRecord, Region, Role
+from velm_train.gating.conformal import num_needed, smallest_alpha
 from velm_train.gating.gate import CalibratedGate
+from velm_train.gating.guarantees import Scheme, reach
 from velm_train.pipeline.detection import CategoryDetections
 from velm_train.regions.extract import Binarisation, regions_from_gt_mask, regions_from_map
 
-GATES_VERSION = 1
+GATES_VERSION = 2
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -47,32 +49,56 @@ def calibrate_gates(
     *,
     store: ArtifactStore,
     detections: Mapping[str, CategoryDetections],
+    group_ids: Mapping[str, str],
+    num_folds: int,
     alpha: float,
     pixel_alpha: float,
     allow_transductive: bool,
 ) -> dict[str, CalibratedGate]:
     """Calibrates one gate per category on its normal images and keeps them as one artefact.
 
+    Args:
+        store: where the artefact lies.
+        detections: category -> its detections.
+        group_ids: image_id -> the physical part it shows.
+        num_folds: of detectors that calibrate by folds.
+        alpha: the false-alarm rate asked for.
+        pixel_alpha: share of normal map cells that may exceed the pixel threshold.
+        allow_transductive: accept detectors for which no guarantee holds.
+
     Raises:
         GateError: naming every category whose normals are too few for alpha, or another reason.
     """
+    _require_reach(detections, group_ids, alpha=alpha)
     key = StageKey(
         stage="gates",
         version=GATES_VERSION,
         inputs={
-            name: {"detector": one.detector_hash, "calibration": list(one.calibration_ids)}
+            name: {
+                "detector": one.detector_hash,
+                "calibration": [[image_id, group_ids[image_id]] for image_id in one.calibration_ids],
+            }
             for name, one in detections.items()
         },
-        settings={"alpha": alpha, "pixel_alpha": pixel_alpha, "allow_transductive": allow_transductive},
+        settings={
+            "alpha": alpha,
+            "pixel_alpha": pixel_alpha,
+            "allow_transductive": allow_transductive,
+            "num_folds": num_folds,
+        },
     )
     gates = {
         category: CalibratedGate.calibrate(
             [found.detections[image_id] for image_id in found.calibration_ids],
+            group_ids=[group_ids[image_id] for image_id in found.calibration_ids],
             category=category,
             alpha=alpha,
             pixel_alpha=pixel_alpha,
-            calibration=found.calibration,
-            transductive=found.transductive,
+            scheme=Scheme(
+                kind=found.calibration,
+                num_folds=num_folds if found.calibration == "k_fold" else 0,
+                transductive=found.transductive,
+            ),
             allow_transductive=allow_transductive,
         )
         for category, found in detections.items()
@@ -80,6 +106,24 @@ def calibrate_gates(
     content = json.dumps({name: gate.to_json() for name, gate in gates.items()}, indent=1, sort_keys=True)
     store.get_or_build(key, lambda folder: write_atomic(folder / "gates.json", content), title="gates")
     return gates
+
+
+def _require_reach(detections: Mapping[str, CategoryDetections], group_ids: Mapping[str, str], *, alpha: float) -> None:
+    """Refuses an alpha that some category cannot reach, naming all of them at once."""
+    counts = {name: len({group_ids[image_id] for image_id in one.calibration_ids}) for name, one in detections.items()}
+    short = [
+        f"{name} ({n} normal parts, floor {smallest_alpha(n):.4g})"
+        for name, n in counts.items()
+        if not reach(n, alpha).reachable
+    ]
+    if short:
+        held_out = any(one.calibration == "split" for one in detections.values())
+        fitted = ", or set protocol.calibration_fraction=0 to calibrate on those the detector is fitted on"
+        raise GateError(
+            f"gate.alpha={alpha:g} cannot be reached in {', '.join(short)}: the floor is 1/(n+1), and "
+            f"{num_needed(alpha)} normal parts are needed to calibrate on; raise gate.alpha and gate.training_alpha to "
+            f"the floor or above, or add normal images{fitted if held_out else ''}"
+        )
 
 
 def look(

@@ -43,7 +43,7 @@ CHANGES = {
     "all of it": lambda image: jpeg(relit(resized(image[2:-1, 1:-3], 0.7), gain=1.15, offset=-10.0)),
     "mirrored": lambda image: image[:, ::-1],
     "upside down": lambda image: image[::-1, ::-1],
-    "turned": lambda image: np.rot90(image),
+    "turned": np.rot90,
     "turned and mirrored": lambda image: np.rot90(image)[::-1],
 }
 
@@ -75,9 +75,9 @@ def test_a_changed_copy_is_found(parts, change: str) -> None:
     assert search([*parts, copy], [TRAIN] * NUM_PARTS + [TEST]) == [(5, NUM_PARTS)]
 
 
-def test_a_copy_with_a_defect_on_it_is_found(parts) -> None:
+def test_a_copy_with_a_scratch_on_it_is_found(parts) -> None:
     copy = parts[5].copy()
-    copy[20:30, 30:42] = 10
+    copy[20:22, 30:80] = 30  # a scratch
     assert search([*parts, copy], [TRAIN] * NUM_PARTS + [TEST]) == [(5, NUM_PARTS)]
 
 

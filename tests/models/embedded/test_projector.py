@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from torch.nn import functional as F
 
 from velm_train.core.errors import ConfigError
 from velm_train.models.embedded.projector import VisionProjector, check_first_look_grid, pool_first_look
@@ -25,15 +26,37 @@ def test_cached_half_precision_features_are_accepted():
     assert projector(torch.randn(2, 3, 10).half()).dtype == torch.float32
 
 
+def _pooled(fine, *, grids, first_look_grid, valid=None):
+    valid = torch.ones(fine.shape[:2], dtype=torch.bool) if valid is None else valid
+    return pool_first_look(fine, grid_hw=torch.tensor(grids), valid=valid, first_look_grid=first_look_grid)
+
+
 def test_blocks_are_averaged_in_row_major_order():
     fine = torch.arange(16.0).reshape(1, 16, 1)
-    pooled = pool_first_look(fine, token_grid=4, first_look_grid=2)
-    assert pooled.flatten().tolist() == [2.5, 4.5, 10.5, 12.5]
+    assert _pooled(fine, grids=[[4, 4]], first_look_grid=2).flatten().tolist() == [2.5, 4.5, 10.5, 12.5]
+    wide = torch.arange(8.0).reshape(1, 8, 1)
+    assert _pooled(wide, grids=[[2, 4]], first_look_grid=2).flatten().tolist() == [0.5, 2.5, 4.5, 6.5]
 
 
 def test_a_grid_of_the_same_size_is_left_as_it_is():
     fine = torch.randn(2, 9, 5)
-    torch.testing.assert_close(pool_first_look(fine, token_grid=3, first_look_grid=3), fine)
+    torch.testing.assert_close(_pooled(fine, grids=[[3, 3], [3, 3]], first_look_grid=3), fine)
+
+
+def test_ragged_grids_are_averaged_as_adaptive_pooling_does_and_padding_does_not_count():
+    fine = torch.randn(2, 15, 4)
+    fine[0, 12:] = float("nan")  # beyond the first grid
+    valid = torch.ones(2, 15, dtype=torch.bool)
+    valid[0, 12:] = False
+    pooled = _pooled(fine, grids=[[3, 4], [5, 3]], first_look_grid=2, valid=valid)
+    for row, (height, width) in enumerate([(3, 4), (5, 3)]):
+        feature_map = fine[row, : height * width].T.reshape(1, 4, height, width)
+        expected = F.adaptive_avg_pool2d(feature_map, 2).flatten(2)[0].T
+        torch.testing.assert_close(pooled[row], expected)
+    valid[1, [0, 1, 3, 4, 6, 7]] = False  # all of the upper left cell, and parts of its neighbours
+    pooled = _pooled(fine, grids=[[3, 4], [5, 3]], first_look_grid=2, valid=valid)
+    assert pooled[1, 0].tolist() == [0.0] * 4
+    torch.testing.assert_close(pooled[1, 1], fine[1, [2, 5, 8]].mean(dim=0))
 
 
 @pytest.mark.parametrize("first_look_grid", [0, 4, 12])

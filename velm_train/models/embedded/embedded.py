@@ -1,7 +1,7 @@
 """A batch in, language loss, option scores or responses out: the embedded vision-language model.
 
 evidence ─► VisionProjector ─► projected (T, N, D) ─┬─► block means ─► first look ──┐
-       └──────────────────────► LookTwiceAdapter ◄──┘ ─► second look ───────────────┤ rows of the placeholders
+       └─────────────────────────────► LookTwice ◄──┘ ─► second look ───────────────┤ rows of the placeholders
 input_ids ─► word embeddings ───────────────────────────────────────────────────────┴─► LM with LoRA ─► logits
 """
 
@@ -24,7 +24,8 @@ from velm_train.core.records import SizeHW
 from velm_train.models.embedded.projector import VisionProjector, check_first_look_grid, pool_first_look
 from velm_train.models.embedded.vision import TwoTowers
 from velm_train.models.generation import generate_greedily
-from velm_train.models.look_twice.adapter import LookTwiceAdapter
+from velm_train.models.look_twice.adapter import LookTwice
+from velm_train.models.look_twice.geometry import global_tiles, object_tokens
 from velm_train.models.lora import describe_lora, merged
 from velm_train.models.option_scoring import score_options
 from velm_train.models.prefix import Prefix, logits_of, positions_of, prefill
@@ -49,7 +50,7 @@ class EmbeddedVLM(nn.Module):
         language_model: PeftModel,
         language_model_identity: str,
         projector: VisionProjector,
-        look_twice: LookTwiceAdapter | None,
+        look_twice: LookTwice | None,
     ) -> None:
         """Puts the parts together.
 
@@ -106,12 +107,18 @@ class EmbeddedVLM(nn.Module):
         """Runs the frozen towers without gradients on pictures of any size; loads them at the first call."""
         return self.towers.encode(views, device=self.projector.hidden.weight.device)
 
-    def look(self, evidence: VisionEvidence) -> tuple[Float[torch.Tensor, "T F D"], LookTwiceOutput | None]:
-        """Returns the first-look tokens of every tile and what the adapter says, if there is one."""
+    def look(self, evidence: VisionEvidence) -> tuple[Float[torch.Tensor, "I F D"], LookTwiceOutput | None]:
+        """Returns the first-look tokens of every view and what the adapter says, if there is one.
+
+        The first look shows the whole of a view; crops, if the evidence has any, serve the second look.
+        """
         projected = self.projector(evidence.final)
-        settings = self.towers.settings
+        whole = global_tiles(evidence)  # (I,)
         first_look = pool_first_look(
-            projected, token_grid=settings.token_grid, first_look_grid=settings.first_look_grid
+            projected[whole],
+            grid_hw=evidence.grid_hw[whole],
+            valid=object_tokens(evidence)[whole],
+            first_look_grid=self.towers.settings.first_look_grid,
         )
         return first_look, None if self.look_twice is None else self.look_twice(evidence, projected)
 
@@ -237,9 +244,9 @@ class EmbeddedVLM(nn.Module):
 def _fill(
     embeds: Float[torch.Tensor, "B T D"],
     placeholders: Bool[torch.Tensor, "B T"],
-    tokens: Float[torch.Tensor, "tiles K D"],
+    tokens: Float[torch.Tensor, "I K D"],
 ) -> Float[torch.Tensor, "B T D"]:
-    """Writes tokens, tile by tile, into the rows of their placeholders, sample by sample."""
+    """Writes tokens, view by view, into the rows of their placeholders, sample by sample."""
     rows = tokens.flatten(0, 1).to(embeds.dtype)
     found = int(placeholders.sum())
     assert found == len(rows), f"{found} placeholders in the batch for {len(rows)} visual tokens"

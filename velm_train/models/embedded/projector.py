@@ -4,11 +4,12 @@ import math
 from collections.abc import Sequence
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float, Int
 from torch import nn
 from torch.nn import functional as F
 
 from velm_train.core.errors import ConfigError
+from velm_train.models.look_twice.geometry import tokens_of_bins
 
 
 class VisionProjector(nn.Module):
@@ -59,19 +60,31 @@ def check_first_look_grid(first_look_grid: int, *, token_grid: int) -> None:
 
 
 def pool_first_look(
-    projected: Float[torch.Tensor, "T N D"], *, token_grid: int, first_look_grid: int
-) -> Float[torch.Tensor, "T F D"]:
-    """Averages square blocks of a square token grid.
+    projected: Float[torch.Tensor, "I N D"],
+    *,
+    grid_hw: Int[torch.Tensor, "I 2"],
+    valid: Bool[torch.Tensor, "I N"],
+    first_look_grid: int,
+) -> Float[torch.Tensor, "I F D"]:
+    """Averages the tokens of each cell of a coarse grid; cells of padding alone give zeros.
 
     Args:
-        projected: fine tokens, row-major, N = token_grid squared.
-        token_grid: fine tokens along a side.
-        first_look_grid: pooled tokens along a side; divides token_grid.
+        projected: fine tokens of each view's global tile, row-major.
+        grid_hw: their rows and columns.
+        valid: False on padding, which does not count.
+        first_look_grid: cells along a side.
 
     Returns:
         Pooled tokens, row-major, F = first_look_grid squared.
     """
-    num_tiles, _, dim = projected.shape
-    block = token_grid // first_look_grid
-    blocks = projected.reshape(num_tiles, first_look_grid, block, first_look_grid, block, dim)
-    return blocks.mean(dim=(2, 4)).flatten(1, 2)
+    num_views, num_tokens, dim = projected.shape
+    rows, columns = (int(side) for side in grid_hw[0])
+    even = rows % first_look_grid == 0 and columns % first_look_grid == 0 and rows * columns == num_tokens
+    if even and bool((grid_hw == grid_hw[0]).all()) and bool(valid.all()):
+        blocks = projected.reshape(
+            num_views, first_look_grid, rows // first_look_grid, first_look_grid, columns // first_look_grid, dim
+        )
+        return blocks.mean(dim=(2, 4)).flatten(1, 2)
+    bins = tokens_of_bins(grid_hw, num_tokens=num_tokens, pool=first_look_grid) & valid[:, None]
+    shares = bins / bins.sum(dim=-1, keepdim=True).clamp_min(1)
+    return shares.to(projected.dtype) @ torch.where(valid[..., None], projected, 0.0)

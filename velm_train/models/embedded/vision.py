@@ -56,6 +56,7 @@ class VisionSettings:
         vit_px: side of the ViT's square input, a multiple of 28; cnn_px / 32 == vit_px / 28.
         level_layers: ViT depths that the look-twice adapter reads, shallow first.
         first_look_grid: first-look tokens along a side; divides the fine grid.
+        projector_dim: width between the projector's two layers.
         half_precision: True to multiply matrices in bfloat16; evidence is float32 in any case.
     """
 
@@ -63,6 +64,7 @@ class VisionSettings:
     vit_px: int = 168
     level_layers: tuple[str, ...] = LEVEL_LAYERS
     first_look_grid: int = 3
+    projector_dim: int = 768
     half_precision: bool = False
 
     def __post_init__(self) -> None:

@@ -1,7 +1,7 @@
-"""Evidence in, the index arithmetic that the adapter's parts share out: object tokens, views, bins."""
+"""Evidence in, the index arithmetic that the adapter's parts share out: object tokens, views, places, bins."""
 
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Float, Int, Shaped
 
 from velm_train.core.batch import VisionEvidence
 
@@ -9,7 +9,10 @@ MAX_FEATURE = 1e6
 """Features are clamped to this magnitude, so that their squares stay finite in float32."""
 
 SCORE_FLOOR = 1e-6
-"""Added to scores before a logarithm or a division; a tile without suspicion falls back to plain means."""
+"""Added to scores before a logarithm or a division; a view without suspicion falls back to plain means."""
+
+_MIN_OVERLAP = 1e-3
+"""A token lies in a bin if more than this share of the shorter of the two does; less is rounding."""
 
 
 def bounded(features: Float[torch.Tensor, "*dims"]) -> Float[torch.Tensor, "*dims"]:
@@ -31,30 +34,86 @@ def tiles_of_views(evidence: VisionEvidence) -> Bool[torch.Tensor, "I T"]:
     return evidence.view_index == views[:, None]
 
 
-def tokens_of_bins(grid_hw: Int[torch.Tensor, "T 2"], *, num_tokens: int, pool: int) -> Bool[torch.Tensor, "T bins N"]:
-    """Returns which tokens lie in each of pool x pool bins that cover a tile's own grid, in row-major order.
+def global_tiles(evidence: VisionEvidence) -> Int[torch.Tensor, " I"]:
+    """Returns the tile of each view that shows all of it."""
+    of_view = tiles_of_views(evidence) & evidence.is_global  # (I, T)
+    assert bool((of_view.sum(dim=1) == 1).all()), "every view has exactly one tile that shows all of it"
+    return of_view.int().argmax(dim=1)
 
-    Bins are those of adaptive average pooling: bin i of n over s rows covers floor(i s / n) up to
-    ceil((i + 1) s / n), so neighbours share a row where n does not divide s, and no bin is empty.
+
+def by_view(values: Shaped[torch.Tensor, "T N *dims"], evidence: VisionEvidence) -> Shaped[torch.Tensor, "I V *dims"]:
+    """Lays the tokens of all tiles of a view end to end; what is missing to the largest view is 0 or False.
+
+    With one tile per view, V = N and the result is `values` itself.
+
+    Args:
+        values: one entry per token.
+        evidence: says which tiles belong to which view.
+    """
+    of_view = tiles_of_views(evidence)  # (I, T)
+    counts = of_view.sum(dim=1)
+    num_slots = int(counts.max())
+    if num_slots == 1:
+        return values
+    # Tiles of a view first, in their order; slots beyond its number of tiles are blanked.
+    slots = of_view.int().argsort(dim=1, descending=True, stable=True)[:, :num_slots]  # (I, slots)
+    filled = torch.arange(num_slots, device=counts.device) < counts[:, None]
+    packed = values[slots]  # (I, slots, N, *dims)
+    filled = filled.reshape(*filled.shape, *[1] * (packed.ndim - 2))
+    return torch.where(filled, packed, torch.zeros_like(packed)).flatten(1, 2)
+
+
+def token_boxes(
+    grid_hw: Int[torch.Tensor, "T 2"], *, num_tokens: int, tile_xyxy: Float[torch.Tensor, "T 4"] | None
+) -> Float[torch.Tensor, "T N 4"]:
+    """Returns the box x0, y0, x1, y1 of every token in fractions of its view; undefined beyond a tile's grid.
+
+    Args:
+        grid_hw: rows and columns of each tile, at least 1.
+        num_tokens: padded token count N.
+        tile_xyxy: part of the view that each tile shows; None if every tile shows all of it.
+    """
+    index = torch.arange(num_tokens, device=grid_hw.device)
+    rows, columns = grid_hw[:, :1], grid_hw[:, 1:]
+    corner = torch.stack([index % columns, index // columns], dim=-1).float()  # (T, N, 2): x, y in tokens
+    size = torch.stack([columns, rows], dim=-1).float()  # (T, 1, 2)
+    start, stop = corner / size, (corner + 1) / size  # fractions of the tile
+    if tile_xyxy is not None:
+        origin, extent = tile_xyxy[:, None, :2], tile_xyxy[:, None, 2:] - tile_xyxy[:, None, :2]
+        start, stop = origin + start * extent, origin + stop * extent
+    return torch.cat([start, stop], dim=-1)
+
+
+def tokens_of_bins(
+    grid_hw: Int[torch.Tensor, "T 2"],
+    *,
+    num_tokens: int,
+    pool: int,
+    tile_xyxy: Float[torch.Tensor, "T 4"] | None = None,
+) -> Bool[torch.Tensor, "T bins N"]:
+    """Returns which tokens lie in each of pool x pool bins that divide their view, in row-major order.
+
+    A token lies in every bin that it overlaps. For a tile that shows all of its view these are the bins of adaptive
+    average pooling: bin i of n over s rows covers floor(i s / n) up to ceil((i + 1) s / n), so neighbours share a
+    row where n does not divide s, and no bin is empty.
 
     Args:
         grid_hw: rows and columns of each tile, at least 1.
         num_tokens: padded token count N; tokens beyond a tile's grid lie in no bin.
         pool: bins along each side.
+        tile_xyxy: part of the view that each tile shows; None if every tile shows all of it.
     """
-    device = grid_hw.device
-    index = torch.arange(num_tokens, device=device)
-    rows, columns = grid_hw[:, :1], grid_hw[:, 1:]
-    in_row = _in_bins(index // columns, rows, pool=pool)  # (T, pool, N)
-    in_column = _in_bins(index % columns, columns, pool=pool)
+    boxes = token_boxes(grid_hw, num_tokens=num_tokens, tile_xyxy=tile_xyxy)
+    in_column = _overlaps_bins(boxes[..., 0], boxes[..., 2], pool=pool)  # (T, pool, N)
+    in_row = _overlaps_bins(boxes[..., 1], boxes[..., 3], pool=pool)
     inside = in_row[:, :, None] & in_column[:, None, :]  # (T, pool, pool, N)
-    return inside.flatten(1, 2) & (index < rows * columns)[:, None]
+    on_grid = torch.arange(num_tokens, device=grid_hw.device) < grid_hw.prod(dim=1, keepdim=True)
+    return inside.flatten(1, 2) & on_grid[:, None]
 
 
-def _in_bins(
-    place: Int[torch.Tensor, "T N"], size: Int[torch.Tensor, "T 1"], *, pool: int
+def _overlaps_bins(
+    start: Float[torch.Tensor, "T N"], stop: Float[torch.Tensor, "T N"], *, pool: int
 ) -> Bool[torch.Tensor, "T bins N"]:
-    number = torch.arange(pool, device=place.device)
-    start = (number * size) // pool  # (T, pool)
-    stop = -((-(number + 1) * size) // pool)
-    return (place[:, None, :] >= start[:, :, None]) & (place[:, None, :] < stop[:, :, None])
+    edges = torch.arange(pool + 1, device=start.device)[:, None] / pool  # (bins + 1, 1)
+    overlap = torch.minimum(stop[:, None], edges[1:]) - torch.maximum(start[:, None], edges[:-1])
+    return overlap > _MIN_OVERLAP * (stop - start)[:, None].clamp_max(1 / pool)

@@ -17,7 +17,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from velm_train.core.batch import VisionEvidence
-from velm_train.models.look_twice.geometry import bounded, object_tokens, tiles_of_views
+from velm_train.models.look_twice.geometry import bounded, global_tiles, object_tokens
 
 MAX_MARGIN = 30.0
 """Margins are clamped to this, where a float32 sigmoid is still above zero."""
@@ -69,10 +69,9 @@ class LookTwiceFeatureMatching(nn.Module):
 
     def class_vectors(self, evidence: VisionEvidence) -> Float[torch.Tensor, "T dim"]:
         """Returns what the object is, from the global tile of each tile's view."""
-        of_view = tiles_of_views(evidence)
-        global_tiles = (of_view & evidence.is_global).int().argmax(dim=1)  # (I,)
-        features = self.final_norm(bounded(evidence.final[global_tiles]))  # (I, N, Df)
-        weights = self._class_weights(features, object_tokens(evidence)[global_tiles])
+        chosen = global_tiles(evidence)  # (I,)
+        features = self.final_norm(bounded(evidence.final[chosen]))  # (I, N, Df)
+        weights = self._class_weights(features, object_tokens(evidence)[chosen])
         pooled = torch.einsum("in,ind->id", weights, features)
         return torch.index_select(self.class_predictor(pooled), 0, evidence.view_index)
 
