@@ -143,3 +143,38 @@ def test_views_of_unknown_truth_are_not_scored(make_sample):
 
 def test_values_of_the_views_reach_the_batch(batch):
     assert batch.view_anomalous.tolist() == [0.0, 1.0, 0.0]
+
+
+def view_of(rows, columns, *, value, gt_scores=None):
+    num_tokens = rows * columns
+    return ViewFeatures(
+        final=np.full((num_tokens, FINAL_WIDTH), value, dtype=np.float16),
+        levels=np.arange(NUM_LEVELS * num_tokens * LEVEL_WIDTH, dtype=np.float32).reshape(NUM_LEVELS, num_tokens, -1),
+        map_scores=np.full(num_tokens, value, dtype=np.float32),
+        grid_hw=(rows, columns),
+        gt_scores=gt_scores,
+    )
+
+
+def test_views_of_unequal_grids_are_padded_and_marked():
+    large, small = view_of(2, 4, value=1.0), view_of(3, 2, value=2.0)
+    evidence = stack_views([large, small])
+    assert evidence.final.shape == (2, 8, FINAL_WIDTH)
+    assert evidence.levels.shape == (NUM_LEVELS, 2, 8, LEVEL_WIDTH)
+    assert evidence.valid.sum(dim=1).tolist() == [8, 6]
+    assert evidence.map_scores[1].tolist() == [2.0] * 6 + [0.0] * 2
+    for row, view in enumerate((large, small)):
+        num_tokens = len(view.final)
+        assert np.array_equal(evidence.levels[:, row, :num_tokens].numpy(), view.levels)
+        assert evidence.levels[:, row, num_tokens:].abs().sum() == 0
+        assert np.array_equal(evidence.final[row, :num_tokens].numpy(), view.final.astype(np.float32))
+
+
+def test_ground_truth_is_there_for_all_views_or_for_none():
+    truth = np.array([0.0, 0.25, np.nan, 1.0], dtype=np.float32)
+    told = stack_views([view_of(2, 2, value=1.0, gt_scores=truth), view_of(2, 1, value=1.0, gt_scores=truth[:2])])
+    assert told.gt_scores is not None
+    assert np.array_equal(told.gt_scores.numpy(), [truth, [0.0, 0.25, 0.0, 0.0]], equal_nan=True)
+    assert stack_views([view_of(2, 2, value=1.0)]).gt_scores is None
+    with pytest.raises(AssertionError, match="read for some views of a batch and not for others"):
+        stack_views([view_of(2, 2, value=1.0, gt_scores=truth), view_of(2, 2, value=1.0)])

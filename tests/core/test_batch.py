@@ -45,3 +45,13 @@ def test_values_stay_as_they_are() -> None:
     again = batch.to(torch.device("cpu"))
     assert torch.equal(again.evidence.final, batch.evidence.final)
     assert torch.equal(again.input_ids, batch.input_ids)
+
+
+def test_what_is_not_known_stays_unknown_and_what_is_known_moves_along() -> None:
+    evidence = make_batch().evidence
+    meta = torch.device("meta")
+    assert (evidence.to(meta).tile_xyxy, evidence.to(meta).gt_scores) == (None, None)
+    known = dataclasses.replace(evidence, tile_xyxy=torch.rand(2, 4), gt_scores=torch.rand(2, 6)).to(meta)
+    assert known.tile_xyxy is not None
+    assert known.gt_scores is not None
+    assert {known.tile_xyxy.device, known.gt_scores.device} == {meta}

@@ -75,11 +75,6 @@ def hashes(root: Path) -> dict[str, str]:
     return {path.relative_to(root).as_posix(): sha256_file(path) for path in sorted(root.rglob("*")) if path.is_file()}
 
 
-def numbered_photo() -> np.ndarray:
-    number = np.arange(132 * 115).reshape(132, 115)  # every pixel gets a colour of its own
-    return np.stack([number // 256, number % 256, np.zeros_like(number)], axis=2).astype(np.uint8)
-
-
 def test_every_type_of_every_category_has_its_number_of_images_and_masks(records: list[ImageRecord]) -> None:
     assert all(record.size_hw == SIZE_HW for record in records)
     assert all((len(record.gt_mask_paths) == 1) == record.gt_label for record in records)
@@ -143,68 +138,6 @@ def test_more_test_normals_and_defects_leave_earlier_images_as_they_are(
 def test_a_category_does_not_depend_on_the_others(root: Path, photos: Path, tmp_path: Path) -> None:
     make(tmp_path, photos, seen=["plaster"], unseen=[])
     assert hashes(tmp_path / "plaster") == hashes(root / "plaster")
-
-
-def test_pieces_of_a_photograph_share_no_pixel() -> None:
-    pieces = photo_pieces(numbered_photo(), even_light=False)
-    colours = [{tuple(pixel) for pixel in piece.reshape(-1, 3).tolist()} for piece in pieces]
-    assert [piece.shape for piece in pieces] == [(22, 23, 3)] * 30
-    assert len(set.union(*colours)) == sum(map(len, colours)) == 132 * 115
-
-
-def test_pieces_are_counted_row_by_row() -> None:
-    photo = numbered_photo()
-    pieces = photo_pieces(photo, even_light=False)
-    assert np.array_equal(pieces[0], photo[:22, :23])
-    assert np.array_equal(pieces[4], photo[:22, 92:])
-    assert np.array_equal(pieces[5], photo[22:44, :23])
-    assert np.array_equal(pieces[29], photo[110:, 92:])
-
-
-def test_a_shot_depends_on_its_own_piece_alone() -> None:
-    photo = np.random.default_rng(0).integers(0, 256, size=(240, 250, 3), dtype=np.uint8)
-    repainted = photo.copy()
-    repainted[:, 50:] = 0
-    for piece, equal in ((5, True), (6, False)):
-        shots = [
-            shoot(
-                photo_pieces(picture, even_light=False)[piece],
-                photo_px_per_px=1.0,
-                size_hw=(64, 70),
-                rng=np.random.default_rng(3),
-            )
-            for picture in (photo, repainted)
-        ]
-        assert np.array_equal(*shots) == equal
-
-
-def test_even_light_makes_all_pieces_equally_bright() -> None:
-    slope = np.linspace(60, 180, 240)[None, :, None]
-    photo = np.broadcast_to(slope, (150, 240, 3)).astype(np.uint8)
-    plain, even = ([piece.mean() for piece in photo_pieces(photo, even_light=asked)] for asked in (False, True))
-    assert np.ptp(plain) > 90
-    assert np.ptp(even) < 25
-
-
-def test_shots_of_a_piece_differ_in_place() -> None:
-    piece = np.random.default_rng(0).integers(0, 256, size=(60, 70, 3), dtype=np.uint8)
-    one, other = (shoot(piece, photo_px_per_px=0.5, size_hw=(64, 80), rng=np.random.default_rng(n)) for n in (0, 1))
-    assert one.shape == (64, 80, 3)
-    assert abs(np.corrcoef(one.ravel(), other.ravel())[0, 1]) < 0.3
-
-
-def test_a_piece_is_enlarged_so_that_the_crop_keeps_room_to_move() -> None:
-    piece = np.zeros((30, 40, 3), dtype=np.uint8)
-    piece[:, ::2] = 200  # stripes of one pixel: 0.9 x 30 / 64 photograph pixels to an image pixel
-    shot = shoot(piece, photo_px_per_px=1.0, size_hw=(64, 80), rng=np.random.default_rng(0))
-    assert abs(np.count_nonzero(np.diff(shot[32, :, 0] > 100)) - 80 * 0.9 * 30 / 64) <= 1.5
-
-
-@pytest.mark.parametrize("piece_hw", [(21, 40), (40, 26), (0, 0)])
-def test_a_piece_that_is_too_small_is_refused(piece_hw: tuple[int, int]) -> None:
-    piece = np.zeros((*piece_hw, 3), dtype=np.uint8)
-    with pytest.raises(DataError, match=rf"{piece_hw[0]}x{piece_hw[1]} .* images of 64x80, which need 22x27; lower"):
-        shoot(piece, photo_px_per_px=1.0, size_hw=(64, 80), rng=np.random.default_rng(0))
 
 
 def test_a_photograph_that_is_too_small_is_refused_before_anything_is_written(photos: Path, tmp_path: Path) -> None:

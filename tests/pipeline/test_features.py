@@ -10,6 +10,7 @@ from transformers import LlamaConfig, LlamaForCausalLM
 
 from velm_train.assets.library import AssetLibrary
 from velm_train.core.artifacts import ArtifactStore
+from velm_train.core.errors import DataError
 from velm_train.core.images import read_rgb
 from velm_train.core.records import ImageRecord, View
 from velm_train.instructions.views import NO_CONTOUR, make_view
@@ -73,11 +74,13 @@ Encode = Callable[..., FeatureReader]
 
 @pytest.fixture
 def encode(store: ArtifactStore, progress, sources, model) -> Encode:
-    def run(views: dict[str, list[View]], *, contour_width_px: int = 2) -> FeatureReader:
+    def run(
+        views: dict[str, list[View]], *, contour_width_px: int = 2, told: dict[str, MapSource] | None = None
+    ) -> FeatureReader:
         return build_features(
             store=ArtifactStore(store.root, progress=progress),
             views=views,
-            map_sources=sources,
+            map_sources=told or sources,
             model=model,
             contour_width_px=contour_width_px,
             batch_size=2,
@@ -112,6 +115,77 @@ def test_map_scores_are_in_units_of_the_pixel_threshold(encode, query, detection
     quarters = anomaly_map.reshape(2, rows // 2, 2, columns // 2).mean(axis=(1, 3)) / gates["felt"].pixel_threshold
     np.testing.assert_allclose(found.map_scores, quarters.reshape(-1), rtol=1e-5)
     assert found.map_scores.argmax() == 1  # the spot is in the upper right quarter
+
+
+@pytest.fixture
+def told(sources, parts) -> dict[str, MapSource]:
+    """The same sources with leave to read the masks."""
+    records = {record.image_id: record for record in parts.records}
+    return {key: dataclasses.replace(source, gt_record=records[key]) for key, source in sources.items()}
+
+
+def test_ground_truth_is_the_share_of_each_token_that_the_masks_cover(encode, told, query, crop, parts) -> None:
+    """The picture is 72 x 96, the spot covers columns 60 to 77 and rows 12 to 29: all in the upper right quarter."""
+    normal = make_view("query", parts.one("felt", "test/good/000.png"), box_xyxy=None, contour=NO_CONTOUR)
+    reader = encode({"felt, test": [query, crop, normal]}, told=told)
+    assert reader(query).gt_scores == pytest.approx([0.0, 18 * 18 / (36 * 48), 0.0, 0.0])
+    # The crop takes columns 50 to 85 and rows 8 to 39, so its tokens are 18 wide and 16 high, from (50, 8) on.
+    shares = [8 * 12, 10 * 12, 8 * 6, 10 * 6]
+    assert reader(crop).gt_scores == pytest.approx([share / (18 * 16) for share in shares])
+    assert reader(normal).gt_scores == pytest.approx([0.0] * 4)
+
+
+def test_defect_that_nobody_has_outlined_is_unknown(encode, told, query) -> None:
+    blind = {
+        key: dataclasses.replace(source, gt_record=dataclasses.replace(source.gt_record, gt_mask_paths=()))
+        for key, source in told.items()
+    }
+    assert np.isnan(encode({"felt, test": [query]}, told=blind)(query).gt_scores).all()
+
+
+def test_ground_truth_is_out_of_reach_unless_a_run_is_given_leave(encode, told, query, monkeypatch) -> None:
+    def refuse(*arguments: object, **named: object) -> object:
+        raise AssertionError("a mask was read")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("velm_train.pipeline.features.read_gt_masks", refuse)
+        reader = encode({"felt, test": [query]})
+    assert reader(query).gt_scores is None
+    assert reader.gt_identity is None
+    again = encode({"felt, test": [query]}, told=told)
+    assert again.gt_identity is not None
+    assert np.array_equal(reader(query).final, again(query).final)
+
+
+def test_ground_truth_is_no_part_of_the_artefact_and_has_an_identity_of_its_own(
+    encode, told, query, crop, store
+) -> None:
+    first = encode({"felt, test": [query]}, told=told)
+    encode({"felt, test": [query]})
+    assert len(list(store.root.glob("features/*"))) == 1
+    assert first.gt_identity == encode({"felt, test": [query]}, told=told).gt_identity
+    assert first.gt_identity != encode({"felt, test": [query, crop]}, told=told).gt_identity
+
+
+def test_maps_of_all_images_are_out_of_sample_those_of_training_included(sources, parts) -> None:
+    """What the look-twice adapter and the language model learn to trust was made without the image itself."""
+    assert set(sources) == {record.image_id for record in parts.records}
+    assert all(source.detection.out_of_sample for source in sources.values())
+    fitted = sources["parts/felt/train/good/000.png"]
+    in_sample = dataclasses.replace(fitted.detection, out_of_sample=False)
+    with pytest.raises(DataError, match="000.png: the detector was fitted on this image"):
+        dataclasses.replace(fitted, detection=in_sample)
+
+
+def test_map_of_a_fitted_image_is_not_the_one_that_the_fitted_detector_would_give(sources, parts, new_detector) -> None:
+    """In-sample distances are near zero where the bank holds the image's own patches."""
+    normals = [parts.one("felt", f"train/good/00{number}.png") for number in range(4)]
+    images, image_ids = [read_rgb(one.image_path) for one in normals], [one.image_id for one in normals]
+    detector = new_detector()
+    detector.fit(images, image_ids=image_ids, group_ids=image_ids)
+    in_sample = [one.anomaly_score for one in detector.detect(images, image_ids=image_ids)]
+    out_of_sample = [sources[image_id].detection.anomaly_score for image_id in image_ids]
+    assert all(inside < outside for inside, outside in zip(in_sample, out_of_sample, strict=True))
 
 
 def test_repeated_views_are_encoded_once(encode, model, query, crop, monkeypatch) -> None:
