@@ -94,11 +94,7 @@ def calibrate_gates(
             category=category,
             alpha=alpha,
             pixel_alpha=pixel_alpha,
-            scheme=Scheme(
-                kind=found.calibration,
-                num_folds=num_folds if found.calibration == "k_fold" else 0,
-                transductive=found.transductive,
-            ),
+            scheme=_scheme(found, num_folds=num_folds),
             allow_transductive=allow_transductive,
         )
         for category, found in detections.items()
@@ -106,6 +102,11 @@ def calibrate_gates(
     content = json.dumps({name: gate.to_json() for name, gate in gates.items()}, indent=1, sort_keys=True)
     store.get_or_build(key, lambda folder: write_atomic(folder / "gates.json", content), title="gates")
     return gates
+
+
+def _scheme(found: CategoryDetections, *, num_folds: int) -> Scheme:
+    folds = num_folds if found.calibration == "k_fold" else 0
+    return Scheme(kind=found.calibration, num_folds=folds, transductive=found.transductive)
 
 
 def _require_reach(detections: Mapping[str, CategoryDetections], group_ids: Mapping[str, str], *, alpha: float) -> None:
