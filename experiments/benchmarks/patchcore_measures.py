@@ -44,6 +44,22 @@ def timed(owner: object, name: str, title: str, spent: dict[str, float]) -> Iter
         setattr(owner, name, original)
 
 
+@contextlib.contextmanager
+def zeros_counted() -> Iterator[None]:
+    """Lets ours average patches with zeros beyond the image's edge while the block runs, as anomalib does."""
+    original = torch.nn.functional.avg_pool2d
+
+    def padded(x: torch.Tensor, size: int, *, stride: int, padding: int, count_include_pad: bool) -> torch.Tensor:
+        del count_include_pad
+        return original(x, size, stride=stride, padding=padding, count_include_pad=True)
+
+    torch.nn.functional.avg_pool2d = padded
+    try:
+        yield
+    finally:
+        torch.nn.functional.avg_pool2d = original
+
+
 def memory_mib(kind: str) -> float:
     """Returns the resident memory of this process, now (VmRSS) or at its peak (VmHWM), as Linux counts it."""
     lines = Path("/proc/self/status").read_text().splitlines()

@@ -71,10 +71,12 @@ def make_model(config: Config, *, assets: AssetLibrary) -> EmbeddedVLM:
         ),
         look_twice=LookTwiceSettings(
             source=cast("Any", config.look_twice.source),
+            form=cast("Any", config.look_twice.form),
             pool=config.look_twice.pool,
             dim=config.look_twice.dim,
             steepness=config.look_twice.map_steepness,
             prior_weight=config.look_twice.map_prior_weight,
+            score_noise=config.look_twice.score_noise,
         ),
         lora=LoraSettings(
             r=config.lora.r,

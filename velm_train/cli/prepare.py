@@ -194,18 +194,25 @@ def _look_all(
         max_regions=regions.max_regions,
         diffuse_fraction=regions.diffuse_fraction,
     )
+    wanted = [record for record in prepared.records if prepared.roles[record.image_id] in roles]
+    found = {record.image_id: detections[record.category].detections[record.image_id] for record in wanted}
+    judged = [record for record in wanted if found[record.image_id].out_of_sample]
+    if len(judged) < len(wanted):
+        logger.warning(
+            "%d good images that the detector was fitted on cannot be judged and give no training sample",
+            len(wanted) - len(judged),
+        )
     return [
         look(
             record,
-            detections[record.category].detections[record.image_id],
+            found[record.image_id],
             gates[record.category],
             role=prepared.roles[record.image_id],
             group=prepared.group(record.category),
             policy=cast("GatePolicy", shop.config.gate.policy),
             settings=settings,
         )
-        for record in prepared.records
-        if prepared.roles[record.image_id] in roles
+        for record in judged
     ]
 
 

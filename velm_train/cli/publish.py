@@ -9,6 +9,7 @@ import torch
 from velm_train.cli.build_data import config_hash
 from velm_train.cli.compose import resolved_yaml
 from velm_train.cli.examine import Examined
+from velm_train.cli.gate_card import normal_parts
 from velm_train.cli.instruct import Material
 from velm_train.cli.prepare import Looked, Prepared
 from velm_train.cli.teach import Taught
@@ -146,15 +147,11 @@ def _notices(shop: Workshop, prepared: Prepared, looked: Looked, material: Mater
 
 
 def _drifted(shop: Workshop, category: str, looked: Looked) -> bool:
-    scores = [
-        image.detection.anomaly_score
-        for image in looked.test
-        if image.record.category == category and not image.record.gt_label
-    ]
-    if not scores:
+    scores = normal_parts([image for image in looked.test if image.record.category == category])
+    if not scores.size:
         return False
     calibration = looked.gates[category].calibration_array()
-    return detect_drift(np.array(scores), calibration, level=shop.config.gate.drift_level).drifted
+    return detect_drift(scores, calibration, level=shop.config.gate.drift_level).drifted
 
 
 def textile_comparison(predictions: Sequence[Prediction], k_shot: int) -> list[str]:

@@ -8,6 +8,7 @@ from typing import Any, cast
 import torch
 
 from velm_train.assets.registry import ASSET_NAMES
+from velm_train.backbones.load import BACKBONE_NAMES
 from velm_train.cli.audit_task import audit_task
 from velm_train.cli.compose import experiment_names, load_config, resolved_yaml
 from velm_train.cli.doctor import ExperimentNeeds, collect_doctor_report
@@ -58,8 +59,8 @@ def _fetch(shop: Workshop) -> None:
 
 def required_assets(config: Config) -> tuple[str, ...]:
     """Returns the embedded assets that an experiment reads."""
-    detector = (config.detector.backbone,)
-    return tuple(sorted({*MODEL_ASSETS, *detector, *READER_ASSETS.get(config.dataset.reader, ())}))
+    embedded = {config.detector.backbone} & set(BACKBONE_NAMES)
+    return tuple(sorted({*MODEL_ASSETS, *embedded, *READER_ASSETS.get(config.dataset.reader, ())}))
 
 
 def _doctor(shop: Workshop) -> None:

@@ -1,7 +1,8 @@
 """Encoded samples to one batch: ids and per-view features in, padded float32 torch tensors out.
 
 B x ids (ragged) -> input_ids, attention_mask, labels (B, T), padded on the right
-I x ViewFeatures -> evidence with one tile per view: final (I, N, Df), levels (L, I, N, Dl), map_scores (I, N)
+I x ViewFeatures -> evidence with one tile per view: final (I, N, Df), levels (L, I, N, Dl), map_scores,
+                    gt_scores (I, N)
 """
 
 import math
@@ -27,12 +28,15 @@ class ViewFeatures:
         levels: features of L depths that the look-twice adapter reads.
         map_scores: the anomaly map pooled to the token grid, in units of the pixel threshold; 0 where unknown.
         grid_hw: token rows and columns; rows * columns <= N, the rest is padding.
+        gt_scores: share of each token's area that is defect by the ground truth, NaN where nobody knows; None if the
+            ground truth was not read.
     """
 
     final: Float[np.ndarray, "N Df"]
     levels: Float[np.ndarray, "L N Dl"]
     map_scores: Float[np.ndarray, " N"]
     grid_hw: SizeHW
+    gt_scores: Float[np.ndarray, " N"] | None = None
 
 
 def view_anomalous_by_answer(sample: InstructionSample) -> tuple[float, ...]:
@@ -82,7 +86,7 @@ def collate(
 
     Args:
         encoded: at least one sample, with at least one view among them.
-        features: what is known about a view, of the same shapes for all views.
+        features: what is known about a view, of the same widths for all views.
         pad_token_id: fills rows up to the longest; such positions carry neither attention nor loss.
         view_anomalous: one value per view of a sample: 1 anomalous, 0 normal, NaN not to be scored.
         max_tokens: longest row allowed.
@@ -109,23 +113,40 @@ def collate(
 
 
 def stack_views(views: Sequence[ViewFeatures]) -> VisionEvidence:
-    """Returns the evidence of views with one tile each, in float32."""
+    """Returns the evidence of views with one tile each, in float32; smaller grids are padded with zeros."""
     assert views, "a batch needs a view"
-    shapes = {(view.final.shape, view.levels.shape) for view in views}
-    assert len(shapes) == 1, f"views of one batch differ in shape: {shapes}"
-    num_views, num_tokens = len(views), views[0].final.shape[0]
+    widths = {(view.final.shape[1], view.levels.shape[0], view.levels.shape[2]) for view in views}
+    assert len(widths) == 1, f"views of one batch differ in widths or levels: {widths}"
+    num_views, num_tokens = len(views), max(view.final.shape[0] for view in views)
     grid_hw = torch.tensor([view.grid_hw for view in views], dtype=torch.long)  # (I, 2)
     num_valid = grid_hw.prod(dim=1)
-    assert int(num_valid.max()) <= num_tokens, (grid_hw, num_tokens)
+    assert all(rows * columns <= len(view.final) for view in views for rows, columns in [view.grid_hw]), grid_hw
     return VisionEvidence(
-        final=_float32(np.stack([view.final for view in views])),
-        levels=_float32(np.stack([view.levels for view in views], axis=1)),  # (L, I, N, Dl)
+        final=_stacked([view.final for view in views], num_tokens, axis=0),
+        levels=_stacked([view.levels for view in views], num_tokens, axis=1).transpose(0, 1).contiguous(),
         grid_hw=grid_hw,
         view_index=torch.arange(num_views),
         is_global=torch.ones(num_views, dtype=torch.bool),
         valid=torch.arange(num_tokens) < num_valid[:, None],  # (I, N)
-        map_scores=_float32(np.stack([view.map_scores for view in views])),
+        map_scores=_stacked([view.map_scores for view in views], num_tokens, axis=0),
+        gt_scores=_gt_scores(views, num_tokens),
     )
+
+
+def _gt_scores(views: Sequence[ViewFeatures], num_tokens: int) -> torch.Tensor | None:
+    known = [view.gt_scores for view in views if view.gt_scores is not None]
+    if not known:
+        return None
+    assert len(known) == len(views), "the ground truth was read for some views of a batch and not for others"
+    return _stacked(known, num_tokens, axis=0)
+
+
+def _stacked(arrays: Sequence[np.ndarray], num_tokens: int, *, axis: int) -> torch.Tensor:
+    """Stacks arrays of one entry per token along `axis`, zeros behind the shorter ones."""
+    if all(array.shape[axis] == num_tokens for array in arrays):
+        return _float32(np.stack(arrays))
+    widths = [[(0, num_tokens - array.shape[axis] if i == axis else 0) for i in range(array.ndim)] for array in arrays]
+    return _float32(np.stack([np.pad(array, width) for array, width in zip(arrays, widths, strict=True)]))
 
 
 def _padded(rows: Sequence[Sequence[int]], *, value: int) -> torch.Tensor:

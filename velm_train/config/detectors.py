@@ -217,6 +217,7 @@ class DetectorConfig:
                 got="set" if is_set else "null",
                 allowed=f"the block of detector.name={self.name} and no other; choose it with detector={self.name}",
             )
+        self._check_unread()
         at_least("detector.num_folds", self.num_folds, 0)
         require(self.num_folds != 1, key="detector.num_folds", got=1, allowed="0, or 2 or more")
         require(bool(self.layers), key="detector.layers", got="[]", allowed="one layer or more")
@@ -225,3 +226,32 @@ class DetectorConfig:
         between("detector.smoothing_sigma", self.smoothing_sigma, 0.0, 16.0, "patches")
         between("detector.score_top_fraction", self.score_top_fraction, 0.0, 1.0)
         at_least("detector.batch_size", self.batch_size, 1)
+
+    def _check_unread(self) -> None:
+        """Refuses values that the chosen detector would not read."""
+        foreign = self.name in {"maps", "anomalib"}
+        require(
+            not foreign or self.smoothing_sigma == 0,
+            key="detector.smoothing_sigma",
+            got=self.smoothing_sigma,
+            allowed=f"0.0: detector={self.name} takes maps as they are",
+        )
+        transductive = self.musc is not None and self.musc.mode == "transductive"
+        require(
+            not (foreign or transductive) or not self.score_diffuse,
+            key="detector.score_diffuse",
+            got=self.score_diffuse,
+            allowed=f"false for detector={self.name}, which has no left-out good images to measure by",
+        )
+        require(
+            self.name != "anomalib" or self.num_folds >= 2,
+            key="detector.num_folds",
+            got=self.num_folds,
+            allowed="2 or more: a trained detector is calibrated by folds",
+        )
+        require(
+            self.name != "anomalib" or self.score_top_fraction == 0,
+            key="detector.score_top_fraction",
+            got=self.score_top_fraction,
+            allowed="0.0: detector=anomalib brings its own score",
+        )

@@ -4,7 +4,8 @@ from dataclasses import dataclass
 
 from velm_train.config.checks import at_least, between, inside, one_of, require
 
-LOOK_TWICE_SOURCES = ("map", "learned", "fused", "random", "off")
+LOOK_TWICE_SOURCES = ("map", "learned", "fused", "random", "centre", "oracle", "off")
+LOOK_TWICE_FORMS = ("improved", "published")
 LORA_VARIANTS = ("lora", "rslora", "dora", "pissa")
 LORA_TARGETS = ("attention", "attention_mlp")
 VIEW_KINDS = ("reference", "query", "query_contour", "crop")
@@ -123,29 +124,47 @@ class LookTwiceConfig:
     """The look-twice adapter.
 
     Attributes:
-        source: what says which tokens are suspicious.
+        source: what says which tokens are suspicious; oracle reads ground-truth masks, and every figure says so.
+        form: improved, or published for the equations of the released code, with source learned.
         pool: second-look tokens per view are pool x pool plus one, 1 or more.
         dim: width of the matching space.
         levels: vision-tower blocks that the adapter reads.
         map_steepness: slope of the map's sigmoid, in units of the pixel threshold.
         map_prior_weight: weight of the map in source fused, 0 or more.
+        score_noise: standard deviation of noise on the learned part's logit in training, 0 for none; form improved.
     """
 
     source: str
+    form: str
     pool: int
     dim: int
     levels: list[str]
     map_steepness: float
     map_prior_weight: float
+    score_noise: float
 
     def __post_init__(self) -> None:
         """Checks the values."""
         one_of("look_twice.source", self.source, LOOK_TWICE_SOURCES)
+        one_of("look_twice.form", self.form, LOOK_TWICE_FORMS)
+        require(
+            self.form == "improved" or self.source in ("learned", "off"),
+            key="look_twice.source",
+            got=self.source,
+            allowed="learned for look_twice.form=published",
+        )
         at_least("look_twice.pool", self.pool, 1)
         at_least("look_twice.dim", self.dim, 8)
         require(bool(self.levels), key="look_twice.levels", got="[]", allowed="one level or more")
         inside("look_twice.map_steepness", self.map_steepness, 0.0, 100.0)
         between("look_twice.map_prior_weight", self.map_prior_weight, 0.0, 10.0)
+        between("look_twice.score_noise", self.score_noise, 0.0, 10.0)
+        require(
+            self.form == "improved" or self.score_noise == 0,
+            key="look_twice.score_noise",
+            got=self.score_noise,
+            allowed="0 for look_twice.form=published",
+        )
 
 
 @dataclass(kw_only=True, slots=True)

@@ -50,7 +50,7 @@ class Detector(Protocol):
 
     @property
     def calibration(self) -> CalibrationKind:
-        """How `out_of_sample` makes its scores: "leave_one_out" or "k_fold"."""
+        """How `out_of_sample` makes its scores: "leave_one_out" or "k_fold"; "split" if it cannot make any."""
         ...
 
     @property
@@ -88,7 +88,7 @@ class Detector(Protocol):
         """Scores every fitted image as if its group had not been fitted, in the order of `fit`.
 
         Raises:
-            GateError: if the detector is not fitted, or on a single group.
+            GateError: if the detector is not fitted, on a single group, or if `calibration` is "split".
         """
         ...
 

@@ -3,6 +3,7 @@
 from collections.abc import Collection
 
 import torch
+
 from velm_train.models.prefix import CausalLanguageModel, Prefix, continue_from, logits_of
 
 

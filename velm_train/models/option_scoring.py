@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 import torch
 from jaxtyping import Bool, Float, Int
+
 from velm_train.models.prefix import CausalLanguageModel, logits_of, positions_of
 
 _PADDING = -1

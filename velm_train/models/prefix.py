@@ -1,20 +1,22 @@
 """Right-padded prompts in, one reusable prefix out: last hidden states and the key-value cache to branch from."""
 
 import copy
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Protocol, runtime_checkable
+from typing import Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Float, Int
 from torch import nn
 from transformers import Cache
+from transformers.utils import ModelOutput
 
 
 @runtime_checkable
 class CausalLanguageModel(Protocol):
     """What prefill, scoring and generation need of a language model; causal models of transformers have it."""
 
-    def get_decoder(self) -> Any:
+    def get_decoder(self) -> Callable[..., ModelOutput]:
         """Returns what maps `inputs_embeds`, mask, position counts and a cache to hidden states."""
         ...
 

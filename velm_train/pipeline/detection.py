@@ -18,7 +18,7 @@ from pathlib import Path
 import numpy as np
 
 from velm_train.core.artifacts import ArtifactStore, StageKey, write_atomic
-from velm_train.core.errors import ArtifactError, DataError
+from velm_train.core.errors import ArtifactError, DataError, GateError
 from velm_train.core.images import LazyImages, read_rgb
 from velm_train.core.progress import Advance, Progress
 from velm_train.core.records import CalibrationKind, Detection, ImageRecord, Role
@@ -46,7 +46,8 @@ class CategoryDetections:
 
     Attributes:
         detector_hash: of the fitted detector.
-        detections: image_id -> detection, all of them out-of-sample; maps are read from disk on access.
+        detections: image_id -> detection; maps are read from disk on access. All are out-of-sample, but for fitted
+            images where `calibration` is "split".
         calibration_ids: the normal images that calibrate the gate.
         calibration: how their scores were made out-of-sample.
         transductive: whether the detector looked at the images together.
@@ -135,8 +136,17 @@ class _Work:
         payload = io.BytesIO()
         np.savez(payload, allow_pickle=False, **self.detector.state())
         write_atomic(folder / _STATE_NAME, payload.getvalue())
-        raw = self.detector.out_of_sample()
-        save_detections([_bind(one, record, self.detector) for one, record in zip(raw, bank, strict=True)], folder)
+        known = self.detector.calibration == "split"  # then it has no word about images that it knows but the usual one
+        if known:
+            raw = self.detector.detect(
+                LazyImages([record.image_path for record in bank]), image_ids=[record.image_id for record in bank]
+            )
+        else:
+            raw = self.detector.out_of_sample()
+        bound = [
+            _bind(one, record, self.detector, out_of_sample=not known) for one, record in zip(raw, bank, strict=True)
+        ]
+        save_detections(bound, folder)
         self.advance(len(bank))
 
     def detect(
@@ -161,6 +171,11 @@ class _Work:
         detected = StoredDetections([folder / name for name, _ in shards])
         left_out = StoredDetections([fit_folder])
         held_out = tuple(one.image_id for one in others if self.roles[one.image_id] == "calibration")
+        if not held_out and self.detector.calibration == "split":
+            raise GateError(
+                f"category {category!r}: this detector has seen the good images it is fitted on and cannot leave them "
+                "out, so they calibrate nothing; hold some out with protocol.calibration_fraction=0.5"
+            )
         return CategoryDetections(
             category=category,
             detector_hash=left_out[fitted[0].image_id].detector_hash,
@@ -254,12 +269,12 @@ def _detect(detector: Detector, records: Sequence[ImageRecord], *, advance: Adva
             advance(len(chunk))
 
 
-def _bind(raw: RawDetection, record: ImageRecord, detector: Detector) -> Detection:
+def _bind(raw: RawDetection, record: ImageRecord, detector: Detector, *, out_of_sample: bool = True) -> Detection:
     return Detection(
         image_id=record.image_id,
         detector_hash=detector.identity,
         anomaly_score=raw.anomaly_score,
         anomaly_map=raw.anomaly_map,
         image_size_hw=record.size_hw,
-        out_of_sample=True,
+        out_of_sample=out_of_sample,
     )

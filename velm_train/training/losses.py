@@ -1,8 +1,11 @@
-"""Logits and targets go in; sums and class-balanced means of losses come out, in float32."""
+"""Logits, scores and targets go in; sums and class-balanced means of losses come out, in float32."""
 
 import torch
 import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
+
+_SCORE_EPS = 1e-6
+"""Scores are kept this far from 0 and 1, so that a logarithm stays finite."""
 
 
 def image_loss_sum(
@@ -22,6 +25,44 @@ def image_loss_sum(
         pos_weight=torch.tensor(pos_weight, device=image_logits.device),
         reduction="sum",
     )
+
+
+def mask_loss_sum(
+    token_scores: Float[torch.Tensor, "T N"],
+    gt_scores: Float[torch.Tensor, "T N"],
+    *,
+    valid: Bool[torch.Tensor, "T N"],
+    view_index: Int[torch.Tensor, " T"],
+) -> Float[torch.Tensor, ""]:
+    """Returns the sum over outlined views of focal plus Dice loss of the token scores against their masks.
+
+    Focal loss (Lin et al., ICCV 2017, eq. 4, focusing 2, without alpha) is averaged over a view's tokens; Dice loss
+    (Milletari et al., 3DV 2016, with plain sums and 1 added above and below) is taken over them together. Targets are
+    shares of a token's area, so the focal term is its mean over the token's pixels.
+
+    Args:
+        token_scores: suspicion in 0..1.
+        gt_scores: share of each token's area that is defect, NaN where nobody knows; a view with a NaN on one of its
+            object tokens does not count.
+        valid: False on padding, which does not count.
+        view_index: the view that each tile belongs to.
+    """
+    known = view_index.new_ones(int(view_index.max()) + 1, dtype=torch.bool)
+    known[view_index[(gt_scores.isnan() & valid).any(dim=1)]] = False
+    counted = valid & known[view_index, None]
+    scores = token_scores.float().clamp(_SCORE_EPS, 1 - _SCORE_EPS)
+    targets = torch.where(counted, gt_scores.float(), 0.0)
+    focal = -targets * (1 - scores) ** 2 * scores.log() - (1 - targets) * scores**2 * (1 - scores).log()
+
+    def per_view(values: torch.Tensor) -> torch.Tensor:
+        sums = torch.where(counted, values, 0.0).sum(dim=1)
+        return torch.zeros(len(known), device=sums.device).index_add(0, view_index, sums)
+
+    num_tokens = per_view(torch.ones_like(scores))
+    overlap, total = per_view(scores * targets), per_view(scores + targets)
+    dice = 1 - (2 * overlap + 1) / (total + 1)
+    losses = per_view(focal) / num_tokens.clamp_min(1) + dice
+    return losses[known & (num_tokens > 0)].sum()
 
 
 def balanced_pos_weight(num_normal: int, num_anomalous: int) -> float:

@@ -1,0 +1,128 @@
+"""Prompts with visual tokens in, a causal language model for exactly these prompts out.
+
+Scoring, prefill and generation count positions in tokens. Here such counts become what a family wants (M-RoPE: three
+position ids per token, which grow by less than one per visual token), and what a family adds to the visual positions
+of its first layers ("deepstack") is passed along with the prompt.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import nn
+from transformers import Cache, PreTrainedModel
+from transformers.utils import ModelOutput
+
+from velm_train.models.families.tap import FamilyTap
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class RopePositions:
+    """M-RoPE ids of B prompts.
+
+    Attributes:
+        table: temporal, row and column id of every prompt position.
+        after: what is added to the count of a token behind the prompt, so that its id follows the highest one.
+    """
+
+    table: Int[torch.Tensor, "3 B P"]
+    after: Int[torch.Tensor, " B"]
+
+    def of_counts(
+        self, counts: Int[torch.Tensor, "B S"], *, lengths: Int[torch.Tensor, " B"]
+    ) -> Int[torch.Tensor, "3 B S"]:
+        """Returns the ids of positions that are counted in tokens.
+
+        Args:
+            counts: of tokens of right-padded rows.
+            lengths: real tokens of each prompt.
+        """
+        known = counts.clamp_max(self.table.shape[2] - 1).expand(3, -1, -1)
+        return torch.where(counts < lengths[:, None], self.table.gather(2, known), counts + self.after[:, None])
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class PromptInputs:
+    """What a language model reads of B prompts, padded on the right.
+
+    Attributes:
+        embeds: visual tokens stand in the places of their placeholders.
+        attention_mask: 1 on real tokens.
+        is_image: True on first-look positions.
+        rope: None where positions are plain counts.
+        deepstack: rows that the first layers add at the first-look positions.
+    """
+
+    embeds: Float[torch.Tensor, "B P D"]
+    attention_mask: Int[torch.Tensor, "B P"]
+    is_image: Bool[torch.Tensor, "B P"]
+    rope: RopePositions | None
+    deepstack: tuple[Float[torch.Tensor, "places D"], ...]
+
+
+class PromptedLanguageModel:
+    """Stands in for a causal language model while one batch of prompts is read, scored or answered."""
+
+    def __init__(self, vlm: PreTrainedModel, *, tap: FamilyTap, inputs: PromptInputs) -> None:
+        """Remembers the prompts.
+
+        Args:
+            vlm: with or without LoRA inside.
+            tap: of its family.
+            inputs: the prompts that the first pass begins with.
+        """
+        self._vlm = vlm
+        self._decoder = tap.decoder(vlm)
+        self._inputs = inputs
+        self._lengths = inputs.attention_mask.sum(dim=1)
+
+    def get_input_embeddings(self) -> nn.Module:
+        """Returns the word embeddings."""
+        words: nn.Module = self._vlm.get_input_embeddings()
+        return words
+
+    def get_output_embeddings(self) -> nn.Module:
+        """Returns the output layer."""
+        output: nn.Module = self._vlm.get_output_embeddings()
+        return output
+
+    def get_decoder(self) -> "PromptedLanguageModel":
+        """Returns itself: calling it runs the decoder."""
+        return self
+
+    def __call__(
+        self,
+        *,
+        inputs_embeds: Float[torch.Tensor, "B S D"],
+        attention_mask: Int[torch.Tensor, "B _"] | Float[torch.Tensor, "B 1 S S"],
+        position_ids: Int[torch.Tensor, "B S"],
+        use_cache: bool,
+        past_key_values: Cache | None = None,
+    ) -> ModelOutput:
+        """Runs the decoder.
+
+        Args:
+            inputs_embeds: the prompts and what follows them; with a cache, what follows alone.
+            attention_mask: over all positions so far, or additive from each position to each.
+            position_ids: counts of tokens.
+            use_cache: True to keep keys and values.
+            past_key_values: of the prompts and what followed so far.
+        """
+        rope = self._inputs.rope
+        positions = position_ids if rope is None else rope.of_counts(position_ids, lengths=self._lengths)
+        more: dict[str, Any] = {}
+        if past_key_values is None and self._inputs.deepstack:
+            behind = inputs_embeds.shape[1] - self._inputs.is_image.shape[1]
+            more["visual_pos_masks"] = nn.functional.pad(self._inputs.is_image, (0, behind))
+            more["deepstack_visual_embeds"] = list(self._inputs.deepstack)
+        if past_key_values is not None:
+            more["past_key_values"] = past_key_values
+        output: ModelOutput = self._decoder(
+            inputs_embeds=inputs_embeds,
+            attention_mask=attention_mask,
+            position_ids=positions,
+            use_cache=use_cache,
+            **more,
+        )
+        return output
