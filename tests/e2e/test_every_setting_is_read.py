@@ -36,13 +36,27 @@ def read_by_preview(run_again) -> frozenset[str]:
 
 
 @pytest.fixture
+def read_by_export(run_again) -> frozenset[str]:
+    return run_again("task=instruct", "task.export=[sharegpt]").read
+
+
+@pytest.fixture
+def read_by_synthesis(run_again, mvtec_style: Path) -> frozenset[str]:
+    words = ("dataset=mvtec_style", f"dataset.root={mvtec_style}", "defects.per_type=2", "defects.types=[hole]")
+    return run_again("task=synthesise", *words).read
+
+
+@pytest.fixture
 def read_with_own_images(run_again, mvtec_style: Path) -> frozenset[str]:
     return run_again("task=detect", "dataset=mvtec_style", f"dataset.root={mvtec_style}").read
 
 
-def test_every_setting_is_read(road, read_by_preview, read_with_own_images, read_at_the_start) -> None:
+def test_every_setting_is_read(
+    road, read_by_preview, read_by_export, read_by_synthesis, read_with_own_images, read_at_the_start
+) -> None:
     every = set(leaves(dataclasses.asdict(load_config([]))))
-    read = road.read | read_by_preview | read_with_own_images | read_at_the_start
+    read = road.read | read_by_preview | read_by_export | read_by_synthesis
+    read |= read_with_own_images | read_at_the_start
     assert sorted(every - read) == []
 
 
