@@ -1,6 +1,7 @@
 """A run of our PatchCore goes in; seconds by stage, memory, and growth with images and bank come out."""
 
 import contextlib
+import sys
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -83,7 +84,7 @@ class Strips:
 
 def growth(backbone: str) -> dict[str, list[dict[str, float]]]:
     """Returns the cost of our fit by images with a bank of 4000, and by bank with 1000 images."""
-    size_hw = (96, 128)
+    size_hw = (64, 96)
     found: dict[str, list[dict[str, float]]] = {"images": [], "bank": []}
     runs = [("images", count, 4000) for count in (200, 1000, 5000)]
     runs += [("bank", 1000, bank) for bank in (1000, 4000, 16000)]
@@ -105,6 +106,7 @@ def growth(backbone: str) -> dict[str, list[dict[str, float]]]:
             detector.fit(Strips(count, size_hw=size_hw), image_ids=names, group_ids=names)
             total = time.perf_counter() - started
         found[kind].append({"images": count, "bank": bank, **spent, "total": total, "peak MiB": memory_mib("VmHWM")})
+        print(f"  {found[kind][-1]}", file=sys.stderr, flush=True)
     return found
 
 

@@ -173,7 +173,7 @@ def test_maps_of_all_images_are_out_of_sample_those_of_training_included(sources
     assert all(source.detection.out_of_sample for source in sources.values())
     fitted = sources["parts/felt/train/good/000.png"]
     in_sample = dataclasses.replace(fitted.detection, out_of_sample=False)
-    with pytest.raises(DataError, match="000.png: the detector was fitted on this image"):
+    with pytest.raises(DataError, match=r"000\.png: the detector was fitted on this image"):
         dataclasses.replace(fitted, detection=in_sample)
 
 

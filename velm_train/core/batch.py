@@ -41,8 +41,8 @@ class VisionEvidence:
 
     def to(self, device: torch.device) -> "VisionEvidence":
         """Returns the same evidence on another device."""
-        known = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
-        return VisionEvidence(**{name: None if part is None else part.to(device) for name, part in known.items()})
+        known = ((field.name, getattr(self, field.name)) for field in dataclasses.fields(self))
+        return dataclasses.replace(self, **{name: part.to(device) for name, part in known if part is not None})
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -1,4 +1,4 @@
-"""The published form against its equations written out in double precision, and against what the released code gets wrong."""
+"""The published form against its equations in double precision, and where the released code goes wrong."""
 
 import dataclasses
 import math

@@ -4,6 +4,8 @@ The move is a scale and a shift along each axis, found by Gauss-Newton steps wit
 (Baker and Matthews, "Lucas-Kanade 20 years on", section 3.2), after brightness and contrast have been taken out.
 """
 
+import functools
+
 import numpy as np
 from jaxtyping import Float
 
@@ -29,6 +31,7 @@ def inner(side: int) -> slice:
     return slice(border, side - border)
 
 
+@functools.cache
 def smoothing(side: int, *, sigma: float) -> Float[np.ndarray, "side side"]:
     """Returns the matrix that smooths rows (from the left) or columns (transposed, from the right)."""
     steps = np.arange(side)

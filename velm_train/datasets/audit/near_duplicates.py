@@ -11,7 +11,9 @@ where shots of different pieces of one photograph must stay apart; no benchmark'
 differences are below the noise of strong compression, and copies both strongly altered and of such parts, are missed.
 """
 
+import os
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
@@ -60,6 +62,11 @@ _PROMISING = 0.15
 _OUTLIER = 2.5
 """Cells beyond this multiple of the median are cut down, so that one hole or stain cannot stand for a whole picture."""
 
+_OWN_SHARE = 0.6
+"""Of the typical unexplained structure, what is a part's own. Of a picture that is r times as strange, the rest may be
+a place or light that another part shares, which makes them correlate by up to 1 - (share / r)^2."""
+
+_MOST_NEEDED = 0.95
 _CHUNK = 64
 _FINE_SIGMA = 0.8
 _COARSE_SIGMA = 2.5
@@ -130,9 +137,13 @@ class _Category:
     ) -> None:
         self._members = members
         rng = generator(0, "audit", "category", str(number))
-        learned = rng.permutation(members)[:_MAX_LEARNED_FROM]
-        structure = np.concatenate([_structure(thumbnails[part].astype(np.float32)) for part in _chunks(learned)])
-        self._common = _common_structure(structure)
+        learned = _chunks(rng.permutation(members)[:_MAX_LEARNED_FROM])
+        self._common = _common_structure(
+            np.concatenate([_structure(thumbnails[part].astype(np.float32)) for part in learned])
+        )
+        self._typical = float(
+            np.median(np.concatenate([self._strangeness(thumbnails[part].astype(np.float32)) for part in learned]))
+        )
         self._needed = MAX_NEEDED_CORRELATION
         if len(members) >= _MIN_IMAGES:
             pairs = rng.integers(len(members), size=(_NUM_SAMPLED_PAIRS, 2))
@@ -144,22 +155,41 @@ class _Category:
             self._needed = float(np.clip(SIGMAS * spread, MIN_CORRELATION, MAX_NEEDED_CORRELATION))
 
     def judge(self, thumbnails: UInt8[np.ndarray, "images side side"], candidates: Candidates) -> Iterator[NearPair]:
-        """Yields the candidates that are one picture."""
-        for chunk in _chunks(np.arange(len(candidates.first))):
-            first, second = candidates.first[chunk], candidates.second[chunk]
-            orientation = candidates.orientation[chunk]
-            one = thumbnails[first].astype(np.float32)
-            other = thumbnails[second].astype(np.float32)
-            for turn in np.unique(orientation):
-                other[orientation == turn] = orient(other[orientation == turn], int(turn))
-            values = self._correlations(one, other)
-            unlikely = (orientation != 0) | ~np.isin(second, self._members)
-            needed = np.where(unlikely, max(self._needed, MIN_UNLIKELY_CORRELATION), self._needed)
-            for place in np.flatnonzero(values >= needed):
-                low, high = sorted((int(first[place]), int(second[place])))
-                yield NearPair(
-                    first=low, second=high, correlation=float(values[place]), turned=bool(orientation[place])
-                )
+        """Yields the candidates that are one picture; chunks are looked at in threads, which numpy lets run freely."""
+        chunks = _chunks(np.arange(len(candidates.first)))
+        with ThreadPoolExecutor(os.cpu_count() or 1) as pool:
+            for pairs in pool.map(lambda chunk: self._judge_chunk(thumbnails, candidates, chunk), chunks):
+                yield from pairs
+
+    def _judge_chunk(
+        self,
+        thumbnails: UInt8[np.ndarray, "images side side"],
+        candidates: Candidates,
+        chunk: Int[np.ndarray, " part"],
+    ) -> list[NearPair]:
+        first, second = candidates.first[chunk], candidates.second[chunk]
+        orientation = candidates.orientation[chunk]
+        one = thumbnails[first].astype(np.float32)
+        other = thumbnails[second].astype(np.float32)
+        for turn in np.unique(orientation):
+            other[orientation == turn] = orient(other[orientation == turn], int(turn))
+        values = self._correlations(one, other)
+        unlikely = (orientation != 0) | ~np.isin(second, self._members)
+        needed = np.where(unlikely, max(self._needed, MIN_UNLIKELY_CORRELATION), self._needed)
+        likely = np.flatnonzero(values >= needed)
+        if len(likely) == 0:
+            return []
+        strange = np.minimum(self._strangeness(one[likely]), self._strangeness(other[likely]))
+        excess = 1 - (_OWN_SHARE * self._typical / np.maximum(strange, 1e-6)) ** 2
+        return [
+            NearPair(
+                first=min(int(first[place]), int(second[place])),
+                second=max(int(first[place]), int(second[place])),
+                correlation=float(values[place]),
+                turned=bool(orientation[place]),
+            )
+            for place in likely[values[likely] >= np.minimum(excess, _MOST_NEEDED)]
+        ]
 
     def _correlations(self, one: Thumbnails, other: Thumbnails) -> Float[np.ndarray, " pairs"]:
         """Returns the correlation of what the category does not explain; 0 where there is nothing to compare.
@@ -167,10 +197,10 @@ class _Category:
         The picture that fits its category better is the one that the other is moved onto: a cropped picture would
         leave the category's own outlines unexplained.
         """
-        rests = [self._unexplained(pictures) for pictures in (one, other)]
+        structures = [_structure(pictures) for pictures in (one, other)]
+        rests = [self._rest(structure) for structure in structures]
         shares = [
-            _size(rest) / np.maximum(_size(_structure(pictures)), 1e-6)
-            for rest, pictures in zip(rests, (one, other), strict=True)
+            _size(rest) / np.maximum(_size(structure), 1e-6) for rest, structure in zip(rests, structures, strict=True)
         ]
         swap = shares[1] < shares[0]
         target, moving = (np.where(swap[:, None, None], a, b) for a, b in ((other, one), (one, other)))
@@ -186,10 +216,19 @@ class _Category:
         values[hopeful] = _correlation(rest[hopeful], self._unexplained(move(moving[hopeful], fine)))
         return values
 
+    def _strangeness(self, pictures: Thumbnails) -> Float[np.ndarray, " pairs"]:
+        """Returns how much of each picture the category does not explain, as a share of the picture's contrast."""
+        contrast = pictures.std(axis=(1, 2))
+        shares: np.ndarray = _size(self._unexplained(pictures)) / np.maximum(contrast, 1.0)
+        return shares
+
     def _unexplained(self, pictures: Thumbnails) -> Float[np.ndarray, "pairs cells"]:
-        structure = _structure(pictures)
+        return self._rest(_structure(pictures))
+
+    def _rest(self, structure: Float[np.ndarray, "pairs cells"]) -> Float[np.ndarray, "pairs cells"]:
+        """Returns the structure without what the category has in common, its strongest cells cut down."""
         rest = structure - (structure @ self._common) @ self._common.T
-        limit = _OUTLIER * np.median(np.abs(rest), axis=1, keepdims=True)
+        limit = _OUTLIER * np.median(np.abs(rest[:, ::5]), axis=1, keepdims=True)  # a fifth of the cells tells it
         clipped: np.ndarray = np.clip(rest, -limit, limit)
         return clipped
 

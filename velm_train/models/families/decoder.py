@@ -14,6 +14,7 @@ from torch import nn
 from transformers import Cache, PreTrainedModel
 from transformers.utils import ModelOutput
 
+from velm_train.core.batch import Batch
 from velm_train.models.families.tap import FamilyTap
 
 
@@ -40,6 +41,26 @@ class RopePositions:
         """
         known = counts.clamp_max(self.table.shape[2] - 1).expand(3, -1, -1)
         return torch.where(counts < lengths[:, None], self.table.gather(2, known), counts + self.after[:, None])
+
+
+def rope_positions(vlm: PreTrainedModel, batch: Batch, *, image_token_id: int) -> RopePositions | None:
+    """Returns M-RoPE ids by the family's own rule, if it has one; whatever is no image id counts as text.
+
+    Args:
+        vlm: with or without LoRA inside.
+        batch: one tile per view.
+        image_token_id: what first-look positions hold.
+    """
+    if not hasattr(vlm.model, "get_rope_index"):
+        return None
+    grid_hw = batch.evidence.grid_hw
+    table, after = vlm.model.get_rope_index(
+        batch.input_ids,
+        mm_token_type_ids=(batch.input_ids == image_token_id).int(),
+        image_grid_thw=torch.cat([torch.ones_like(grid_hw[:, :1]), grid_hw], dim=1),
+        attention_mask=batch.attention_mask,
+    )
+    return RopePositions(table=table, after=after.reshape(-1))
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -24,7 +24,7 @@ from transformers import PreTrainedModel
 from velm_train.core.batch import IGNORE_INDEX, Batch, VisionEvidence
 from velm_train.core.errors import ConfigError, DataError
 from velm_train.core.records import SizeHW
-from velm_train.models.families.decoder import PromptedLanguageModel, PromptInputs, RopePositions
+from velm_train.models.families.decoder import PromptedLanguageModel, PromptInputs, rope_positions
 from velm_train.models.families.identity import model_identity
 from velm_train.models.families.padding import right_padded
 from velm_train.models.families.tap import FamilyTap, FirstLook, spread
@@ -148,7 +148,7 @@ class HFVisionLanguageModel(nn.Module):
             embeds=embeds,
             attention_mask=batch.attention_mask,
             is_image=is_image,
-            rope=self._rope(batch),
+            rope=rope_positions(self._vlm, batch, image_token_id=self.image_token_id),
             deepstack=first.deepstack,
         )
         return inputs, second
@@ -266,20 +266,6 @@ class HFVisionLanguageModel(nn.Module):
 
     def _prompted(self, inputs: PromptInputs) -> PromptedLanguageModel:
         return PromptedLanguageModel(self._vlm, tap=self._tap, inputs=inputs)
-
-    def _rope(self, batch: Batch) -> RopePositions | None:
-        """Returns M-RoPE ids by the family's own rule, if it has one; inspect ids count as text."""
-        inner = self._vlm.model
-        if not hasattr(inner, "get_rope_index"):
-            return None
-        grid_hw = batch.evidence.grid_hw
-        table, after = inner.get_rope_index(
-            batch.input_ids,
-            mm_token_type_ids=(batch.input_ids == self.image_token_id).int(),
-            image_grid_thw=torch.cat([torch.ones_like(grid_hw[:, :1]), grid_hw], dim=1),
-            attention_mask=batch.attention_mask,
-        )
-        return RopePositions(table=table, after=after.reshape(-1))
 
     @contextmanager
     def _evaluating(self) -> Iterator[None]:

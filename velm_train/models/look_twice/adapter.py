@@ -222,8 +222,8 @@ def build_look_twice(
         return LookTwiceAdapter(settings=settings, level_dim=level_dim, final_dim=final_dim, num_levels=num_levels)
     if num_tokens is None:
         raise ConfigError(
-            "look_twice.form=published needs a model whose tiles all have one grid, and this one's follow the picture's "
-            "size; use look_twice.form=improved"
+            "look_twice.form=published needs a model whose tiles all have one grid, and this one's follow the size of "
+            "the picture; use look_twice.form=improved"
         )
     return PublishedAdapter(
         settings=settings,

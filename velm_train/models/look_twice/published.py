@@ -13,15 +13,14 @@ weights: 4 levels of 1152 channels, 27 x 27 tokens, width 512, 7,086,811 paramet
 
 Here + is the anomalous sign, as in the paper; the released code holds it in its "negative" embedding.
 
-What the released code does wrong, and what is done about it:
+What the released code does wrong, and what is done about it here:
 
-| behaviour | here |
-|---|---|
-| P(m) and sum w underflow to 0 at a margin below about -1 and give NaN | fixed: weights are a softmax of log m, the same quotient in exact arithmetic and never 0 / 0 |
-| matching runs in bfloat16 at a scale of 100 | fixed: float32 |
-| norm of a zero vector is NaN | fixed: it is 0 |
-| padding counts like object pixels in every mean and as key | reproduced; only the scores that are reported are 0 there |
-| the class vector weighs positions, so that a tower has one grid only | reproduced; another grid is refused |
+- P(m) and sum w underflow to 0 at a margin below about -1 and give NaN. Fixed: weights are a softmax of log m, the same
+  quotient in exact arithmetic and never 0 / 0.
+- Matching runs in bfloat16 at a scale of 100. Fixed: float32.
+- The norm of a zero vector is NaN. Fixed: it is 0.
+- Padding counts like object pixels, in every mean and as key. Reproduced; only the scores reported are 0 there.
+- The class vector weighs positions, so that a tower has one grid only. Reproduced; another grid is refused.
 """
 
 import math

@@ -32,8 +32,8 @@ class TokenScores(nn.Module):
     | learned | significance of `LookTwiceFeatureMatching` |
     | fused | sigmoid(logit(learned) + prior_weight steepness (map - 1)) |
     | random | uniform draws seeded by the view's own features: a control that repeats for the same evidence |
-    | centre | 1 in the middle of the view, falling linearly to 0 in its corners: a control that knows the habits of photographers |
-    | oracle | share of the token's area that is defect by the ground truth: a bound; every figure is marked "oracle" |
+    | centre | 1 in the middle of the view, falling linearly to 0 in its corners: a control that never looks |
+    | oracle | share of the token's area that is defect by the ground truth: a bound, marked in every report |
 
     `map_scores` are in units of the pixel threshold. A view whose map is zero everywhere has none (a reference
     picture, say): its map logit is 0 at every token, which makes "map" uniform and "fused" equal "learned".
@@ -134,7 +134,7 @@ def centre_scores(evidence: VisionEvidence) -> Float[torch.Tensor, "T N"]:
     """
     boxes = token_boxes(evidence.grid_hw, num_tokens=evidence.valid.shape[1], tile_xyxy=evidence.tile_xyxy)
     middles = (boxes[..., :2] + boxes[..., 2:]) / 2  # (T, N, 2)
-    distances = (middles - 0.5).norm(dim=-1) / math.sqrt(0.5)
+    distances: torch.Tensor = (middles - 0.5).norm(dim=-1) / math.sqrt(0.5)
     return (1.0 - distances).clamp(0.0, 1.0) * object_tokens(evidence)
 
 
