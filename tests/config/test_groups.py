@@ -124,6 +124,8 @@ IMPOSSIBLE = [
     ("look_twice.map_steepness", 0.0),
     ("look_twice.map_prior_weight", -1.0),
     ("look_twice.map_prior_weight", 10.5),
+    ("look_twice.mask_weight", -0.1),
+    ("look_twice.mask_weight", 100.5),
     ("look_twice.score_noise", -0.1),
     ("look_twice.score_noise", 10.5),
     ("lora.r", 0),

@@ -159,5 +159,5 @@ def test_unseen_categories_are_among_the_chosen_ones() -> None:
 
 def test_look_twice_sources_are_the_shipped_ones(config: Config) -> None:
     values = {field.name: getattr(config.look_twice, field.name) for field in dataclasses.fields(LookTwiceConfig)}
-    for source in ("map", "learned", "fused", "random", "off"):
+    for source in ("map", "learned", "fused", "random", "centre", "oracle", "off"):
         assert LookTwiceConfig(**{**values, "source": source}).source == source

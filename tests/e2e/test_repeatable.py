@@ -28,7 +28,7 @@ def test_other_seed_gives_other_weights(road, run_again) -> None:
     assert (other.folder / name).read_bytes() != (road.folder / name).read_bytes()
 
 
-@pytest.mark.parametrize("source", ["learned", "map", "random", "off"])
+@pytest.mark.parametrize("source", ["learned", "map", "random", "centre", "oracle", "published", "off"])
 def test_every_source_of_suspicion_runs(source: str, run_again) -> None:
     run = run_again(f"look_twice={source}", *SHORT)
     assert (run.folder / "adapter" / "look_twice.safetensors").exists() == (source != "off")

@@ -15,7 +15,7 @@ from velm_train.collation.collate import view_anomalous_by_answer
 from velm_train.collation.render import PromptRenderer
 from velm_train.core.artifacts import StageKey
 from velm_train.models.embedded.embedded import EmbeddedVLM
-from velm_train.pipeline.features import FeatureReader
+from velm_train.pipeline.features import FeatureReader, ground_truth_of
 from velm_train.training.alignment import AlignmentLoss, Vocabulary, make_vocabulary
 from velm_train.training.datamodule import SampleDataModule
 from velm_train.training.fit import AlignmentParts, FitSummary, RunOutput, fit_alignment
@@ -55,7 +55,8 @@ def align(
     key = StageKey(
         stage="alignment",
         version=ALIGNMENT_VERSION,
-        inputs={"material": material.identity, "model": model.identity, "words": list(vocabulary.words)},
+        inputs={"material": material.identity, "model": model.identity, "words": list(vocabulary.words)}
+        | ground_truth_of(features),
         settings={
             "alignment": asdict(config.alignment),
             "optimisation": alignment_optimisation(config),

@@ -106,10 +106,18 @@ def _content(sample: InstructionSample) -> dict[str, Any]:
     return row | {"views": [{name: view[name] for name in view if name != "image_path"} for view in row["views"]]}
 
 
-def encode(shop: Workshop, looked: Looked, material: Material, *, model: EmbeddedVLM) -> FeatureReader:
+def reads_ground_truth(shop: Workshop) -> bool:
+    """Tells whether masks reach the model: as its second look, or as targets of the adapter's token scores."""
+    return shop.config.look_twice.source == "oracle" or shop.config.look_twice.mask_weight > 0
+
+
+def encode(
+    shop: Workshop, prepared: Prepared, looked: Looked, material: Material, *, model: EmbeddedVLM
+) -> FeatureReader:
     """Runs the frozen towers over every view of the training samples and the test questions, once."""
+    records = {record.image_id: record for record in prepared.records} if reads_ground_truth(shop) else {}
     sources = {
-        image_id: MapSource(detection=detection, gate=looked.gates[category])
+        image_id: MapSource(detection=detection, gate=looked.gates[category], gt_record=records.get(image_id))
         for category, found in looked.detections.items()
         for image_id, detection in found.detections.items()
     }

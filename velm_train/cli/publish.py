@@ -131,6 +131,10 @@ def _notices(shop: Workshop, prepared: Prepared, looked: Looked, material: Mater
     notices: list[str] = []
     if config.gate.policy != "detector":
         notices.append(f"Gate policy is {config.gate.policy!r}: these figures are not those of a working system.")
+    if config.look_twice.source == "oracle":
+        notices.append(
+            "Look-twice source is 'oracle': ground-truth masks say where to look; every figure of this run is a bound."
+        )
     if config.gate.allow_transductive:
         notices.append("Transductive detectors are allowed as a gate: no false-alarm guarantee holds.")
     notices += [f"Leak allowed in the audit, {one.finding_id}: {one.text}." for one in prepared.allowed_findings]

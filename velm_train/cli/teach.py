@@ -14,7 +14,7 @@ from velm_train.collation.collate import require_fits, view_anomalous_by_answer
 from velm_train.collation.render import PromptRenderer
 from velm_train.core.artifacts import StageKey
 from velm_train.models.embedded.embedded import EmbeddedVLM
-from velm_train.pipeline.features import FeatureReader
+from velm_train.pipeline.features import FeatureReader, ground_truth_of
 from velm_train.training.datamodule import SampleDataModule
 from velm_train.training.fit import FitSummary, fit_adapter
 from velm_train.training.loggers import Logger
@@ -49,7 +49,7 @@ def teach(
     model = make_model(shop.config, assets=shop.assets)
     renderer = make_renderer(model, assets=shop.assets)
     _require_fit(material, renderer=renderer, max_tokens=shop.config.instructions.max_tokens)
-    features = encode(shop, looked, material, model=model)
+    features = encode(shop, prepared, looked, material, model=model)
     with shop.stage("align"):
         alignment_key = align(shop, prepared, material, model=model, renderer=renderer, features=features)
     with shop.stage("tune"):
@@ -95,7 +95,8 @@ def _tune(
     key = StageKey(
         stage="adapters",
         version=ADAPTER_VERSION,
-        inputs={"material": material.identity, "model": model.identity, "alignment": alignment_key},
+        inputs={"material": material.identity, "model": model.identity, "alignment": alignment_key}
+        | ground_truth_of(features),
         settings={
             "training": training_settings(config),
             "lora": asdict(config.lora),
@@ -122,6 +123,7 @@ def _tune(
             engine=make_engine(config),
             output=run_output(shop, folder, title="tune LoRA and look-twice adapter", loggers=loggers),
             bce_weight=config.trainer.bce_weight,
+            mask_weight=config.look_twice.mask_weight,
             pos_weight=balanced_pos_weight(labels.count(0.0), labels.count(1.0)),
         )
         summaries.append(summary)

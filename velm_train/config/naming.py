@@ -131,6 +131,8 @@ class LookTwiceConfig:
         levels: vision-tower blocks that the adapter reads.
         map_steepness: slope of the map's sigmoid, in units of the pixel threshold.
         map_prior_weight: weight of the map in source fused, 0 or more.
+        mask_weight: weight of the focal and Dice loss of token scores against ground-truth masks of training images,
+            0 to read none; source learned or fused.
         score_noise: standard deviation of noise on the learned part's logit in training, 0 for none; form improved.
     """
 
@@ -141,6 +143,7 @@ class LookTwiceConfig:
     levels: list[str]
     map_steepness: float
     map_prior_weight: float
+    mask_weight: float
     score_noise: float
 
     def __post_init__(self) -> None:
@@ -158,6 +161,13 @@ class LookTwiceConfig:
         require(bool(self.levels), key="look_twice.levels", got="[]", allowed="one level or more")
         inside("look_twice.map_steepness", self.map_steepness, 0.0, 100.0)
         between("look_twice.map_prior_weight", self.map_prior_weight, 0.0, 10.0)
+        between("look_twice.mask_weight", self.mask_weight, 0.0, 100.0)
+        require(
+            self.mask_weight == 0 or self.source in ("learned", "fused"),
+            key="look_twice.mask_weight",
+            got=self.mask_weight,
+            allowed="0 for a source that does not learn",
+        )
         between("look_twice.score_noise", self.score_noise, 0.0, 10.0)
         require(
             self.form == "improved" or self.score_noise == 0,

@@ -28,6 +28,7 @@ def grey_features(model: VisionLanguageModel, *, size_hw: SizeHW) -> ViewFeature
         levels=evidence.levels[:, 0].float().cpu().numpy(),
         map_scores=np.zeros(evidence.final.shape[1], dtype=np.float32),
         grid_hw=(rows, columns),
+        gt_scores=np.full(evidence.final.shape[1], np.nan, dtype=np.float32),
     )
 
 

@@ -37,11 +37,13 @@ class TrainingOutput:
         language_loss_sum: summed cross-entropy over the supervised tokens, nats, float32.
         num_supervised: number of supervised tokens.
         image_logits: the look-twice adapter's score of each view, or None if there is no adapter.
+        token_scores: its suspicion of every visual token, or None.
     """
 
     language_loss_sum: Float[torch.Tensor, ""]
     num_supervised: int
     image_logits: Float[torch.Tensor, " I"] | None
+    token_scores: Float[torch.Tensor, "T N"] | None = None
 
 
 @runtime_checkable

@@ -156,6 +156,11 @@ class FeatureReader:
         )
 
 
+def ground_truth_of(features: FeatureReader) -> dict[str, str]:
+    """Returns what a key must name besides the material if something is learned from masks; empty otherwise."""
+    return {} if features.gt_identity is None else {"ground truth": features.gt_identity}
+
+
 def build_features(
     *,
     store: ArtifactStore,

@@ -162,7 +162,7 @@ class AlignmentModule(pl.LightningModule):
 
     def _second_look_loss(self, output: LookTwiceOutput, batch: AlignmentBatch) -> Float[torch.Tensor, ""]:
         num_selected = output.second_look.shape[1]
-        words = batch.view_word[batch.evidence.view_index][:, None].expand(-1, num_selected)  # (T, K)
+        words = batch.view_word[:, None].expand(-1, num_selected)  # (I, K)
         return self._word_loss(output.second_look.flatten(0, 1), words.flatten())
 
     def _word_loss(self, tokens: Float[torch.Tensor, "n D"], words: Int[torch.Tensor, " n"]) -> Float[torch.Tensor, ""]:

@@ -117,6 +117,7 @@ def fit_adapter(
     output: RunOutput,
     bce_weight: float = 0.0,
     pos_weight: float = 1.0,
+    mask_weight: float = 0.0,
 ) -> FitSummary:
     """Tunes LoRA, projector and look-twice adapter, continuing from last.ckpt if there is one.
 
@@ -130,6 +131,7 @@ def fit_adapter(
         output: where to report to.
         bce_weight: weight of the adapter's own anomaly score in the loss.
         pos_weight: weight of anomalous views in it.
+        mask_weight: weight of the token scores' loss against masks; above 0 the batches must hold `gt_scores`.
 
     Raises:
         ConfigError: if the loss or a gradient is not finite, or nothing is left to train.
@@ -137,7 +139,13 @@ def fit_adapter(
         KeyboardInterrupt: after Ctrl-C, with last.ckpt written; a rerun continues there.
     """
     with frozen_where_rate_is_zero(model.trainable_groups(), learning_rates=optimisation.learning_rates):
-        module = InspectionModule(model, optimisation=optimisation, bce_weight=bce_weight, pos_weight=pos_weight)
+        module = InspectionModule(
+            model,
+            optimisation=optimisation,
+            bce_weight=bce_weight,
+            pos_weight=pos_weight,
+            mask_weight=mask_weight,
+        )
         return _fit(module, datamodule, optimisation=optimisation, engine=engine, output=output)
 
 

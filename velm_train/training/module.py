@@ -3,6 +3,7 @@
 The loss of one optimiser step is
 
     sum of token losses / supervised tokens + bce_weight * sum of image losses / scored views
+                                            + mask_weight * sum of mask losses / scored views
 
 with both sums and both counts over every micro-batch of the accumulation window and every rank. The counts are known
 before the window starts (`samplers.SamplePlan`). Lightning divides each micro-batch's loss by the accumulation count
@@ -19,9 +20,10 @@ from pytorch_lightning.utilities.types import OptimizerLRSchedulerConfig
 
 from velm_train.core.batch import Batch
 from velm_train.core.errors import ConfigError
+from velm_train.models.look_twice.geometry import object_tokens
 from velm_train.models.protocol import VisionLanguageModel
 from velm_train.training.batches import WindowedBatch
-from velm_train.training.losses import image_loss_sum
+from velm_train.training.losses import image_loss_sum, mask_loss_sum
 from velm_train.training.optimiser import Optimisation, make_optimiser
 from velm_train.training.trainable import keep_trainable_only, require_trainable_exactly, train_only_what_learns
 
@@ -30,7 +32,13 @@ class InspectionModule(pl.LightningModule):
     """Tunes LoRA, projector and look-twice adapter on encoded samples."""
 
     def __init__(
-        self, model: VisionLanguageModel, *, optimisation: Optimisation, bce_weight: float, pos_weight: float
+        self,
+        model: VisionLanguageModel,
+        *,
+        optimisation: Optimisation,
+        bce_weight: float,
+        pos_weight: float,
+        mask_weight: float = 0.0,
     ) -> None:
         """Takes the model as it is.
 
@@ -39,6 +47,7 @@ class InspectionModule(pl.LightningModule):
             optimisation: rates, decay and schedule.
             bce_weight: weight of the adapter's own anomaly score, 0 or more.
             pos_weight: weight of anomalous views in it; see `losses.balanced_pos_weight`.
+            mask_weight: weight of the token scores' loss against masks, 0 or more.
         """
         super().__init__()
         assert isinstance(model, torch.nn.Module)
@@ -47,6 +56,7 @@ class InspectionModule(pl.LightningModule):
         self._optimisation = optimisation
         self._bce_weight = bce_weight
         self._pos_weight = pos_weight
+        self._mask_weight = mask_weight
 
     def training_step(self, windowed: WindowedBatch, batch_idx: int) -> dict[str, torch.Tensor]:
         """Returns the scaled loss, and this micro-batch's shares of the window's loss terms.
@@ -65,12 +75,17 @@ class InspectionModule(pl.LightningModule):
             loss_sum = image_loss_sum(output.image_logits, batch.view_anomalous, pos_weight=self._pos_weight)
             image_loss = loss_sum / plan.window_scored_views
         loss = language_loss + self._bce_weight * image_loss
+        masks = {}
+        if self._mask_weight > 0 and output.token_scores is not None:
+            masks["mask"] = _mask_loss_sum(output.token_scores, batch) / plan.window_scored_views
+            loss = loss + self._mask_weight * masks["mask"]
         require_finite_loss(loss, step=self.global_step)
         return {
             "loss": loss * (self.trainer.accumulate_grad_batches * self.trainer.world_size),
             "total": loss.detach(),
             "language": language_loss.detach(),
             "image": image_loss.detach(),
+            **{name: value.detach() for name, value in masks.items()},
         }
 
     def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
@@ -88,6 +103,14 @@ class InspectionModule(pl.LightningModule):
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Refuses a checkpoint of other tensors."""
         require_trainable_exactly(self, checkpoint)
+
+
+def _mask_loss_sum(token_scores: Float[torch.Tensor, "T N"], batch: Batch) -> Float[torch.Tensor, ""]:
+    evidence = batch.evidence
+    assert evidence.gt_scores is not None, "a mask weight above 0 needs the ground truth in every batch"
+    return mask_loss_sum(
+        token_scores, evidence.gt_scores, valid=object_tokens(evidence), view_index=evidence.view_index
+    )
 
 
 def require_finite_loss(loss: Float[torch.Tensor, ""], *, step: int) -> None:

@@ -152,6 +152,7 @@ class EmbeddedVLM(nn.Module):
             language_loss_sum=F.cross_entropy(logits, targets[supervised], reduction="sum"),
             num_supervised=int(supervised.sum()),
             image_logits=None if look is None else look.image_logits,
+            token_scores=None if look is None else look.token_scores,
         )
 
     @torch.no_grad()
