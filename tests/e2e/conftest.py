@@ -18,7 +18,7 @@ import torch
 
 from velm_train.cli.compose import load_config, set_offline_environment
 from velm_train.cli.tasks import run_task
-from velm_train.config import Config, audit, data, learning, naming, root, seeing
+from velm_train.config import Config, audit, data, defects, detectors, learning, naming, protocol, root, seeing
 from velm_train.core.progress import SilentProgress
 from velm_train.core.records import Prediction
 from velm_train.datasets.textures import TextureCounts, make_textures
@@ -28,7 +28,7 @@ from velm_train.reporting.results import Results, read_results
 ROOT = Path(__file__).parents[2]
 GROUPS = tuple(
     kind
-    for module in (audit, data, learning, naming, root, seeing)
+    for module in (audit, data, defects, detectors, learning, naming, protocol, root, seeing)
     for kind in vars(module).values()
     if dataclasses.is_dataclass(kind) and kind.__module__ == module.__name__
 )

@@ -8,6 +8,7 @@ STAGES = {
     "textures": 1,
     "detectors": 3,
     "detections": 3,
+    "audit": 1,
     "gates": 2,
     "instructions": 1,
     "features": 5,

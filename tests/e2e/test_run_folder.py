@@ -111,7 +111,7 @@ def test_manifest_says_what_was_run_where_and_from_what(road) -> None:
     assert {"config", "split", "adapter", "base model", "detector of wood_oak"} <= set(manifest.hashes)
     assert all(len(value) >= 20 for value in manifest.hashes.values())
     stages = [stage.stage for stage in manifest.stages]
-    expected = ["read data", "detect", "calibrate gates", "find regions", "build instructions", "encode views"]
+    expected = ["read data", "audit", "detect", "calibrate gates", "find regions", "build instructions", "encode views"]
     assert stages[: len(expected)] == expected
     assert {"align", "tune", "ask the tuned model", "ask the control rows", "score"} <= set(stages)
 

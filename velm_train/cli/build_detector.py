@@ -1,5 +1,6 @@
 """Checked settings in, a maker of detectors out: one plain branch a detector."""
 
+import logging
 from collections.abc import Callable
 from pathlib import Path
 
@@ -11,6 +12,8 @@ from velm_train.backbones.protocol import Backbone
 from velm_train.config import Config
 from velm_train.config.detectors import AnomalibConfig, DetectorConfig, MapsConfig
 from velm_train.detectors.protocol import Detector
+
+logger = logging.getLogger(__name__)
 
 
 def make_detector(config: Config, *, assets: AssetLibrary) -> Callable[[], Detector]:
@@ -33,6 +36,7 @@ def make_detector(config: Config, *, assets: AssetLibrary) -> Callable[[], Detec
 def _maker(
     detector: DetectorConfig, *, seed: int, device: torch.device, assets: AssetLibrary
 ) -> Callable[[], Detector]:
+    logger.info("detector: %s", detector.name)
     if detector.maps is not None:
         return _maps(detector.maps, score_top_fraction=detector.score_top_fraction)
     if detector.anomalib is not None:

@@ -14,7 +14,7 @@ from velm_train.cli.read_data import read_records
 from velm_train.cli.workshop import Workshop
 from velm_train.core.artifacts import write_atomic
 from velm_train.core.audit import Finding
-from velm_train.core.errors import DataError
+from velm_train.core.errors import DataError, LeakError
 from velm_train.core.records import GatePolicy, ImageRecord, Role
 from velm_train.core.taxonomy import Taxonomy
 from velm_train.datasets.protocols import SplitManifest
@@ -88,7 +88,7 @@ def prepare(shop: Workshop) -> Prepared:
         ]
         try:
             prepared = give_roles(shop, records)
-        except DataError:
+        except LeakError:
             refuse_leaks_of_folders(shop, records)
             raise
     with shop.stage("audit"):
@@ -127,9 +127,9 @@ def split(shop: Workshop, records: Sequence[ImageRecord]) -> SplitManifest:
     Raises:
         DataError: if the images do not suffice for the protocol, or a leak is found.
     """
-    return split_with_allowed(
-        records, shop.config.audit.allow, make=lambda some: make_manifest(shop.config, records=some)
-    )
+    # a published split gives every image its role by number and pins its true hash: nothing may be loosened there
+    allow = shop.config.audit.allow if shop.config.protocol.published is None else ()
+    return split_with_allowed(records, allow, make=lambda some: make_manifest(shop.config, records=some))
 
 
 def look_at(shop: Workshop, prepared: Prepared) -> Looked:

@@ -13,6 +13,10 @@ class DataError(VelmError):
     """A dataset folder, an image, a mask or a taxonomy is not as it has to be."""
 
 
+class LeakError(DataError):
+    """The same pixels or the same part would be on both sides of a split."""
+
+
 class GateError(VelmError):
     """The gate cannot be calibrated as asked, or leaves nothing to work with."""
 

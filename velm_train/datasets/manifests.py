@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, get_args
 
 from velm_train.core.artifacts import write_atomic
-from velm_train.core.errors import ArtifactError, DataError
+from velm_train.core.errors import ArtifactError, DataError, LeakError
 from velm_train.core.hashing import sha256_json
 from velm_train.core.records import NORMAL_DEFECT_TYPE, TYPE_JOINER, ImageRecord, Role
 
@@ -186,7 +186,7 @@ def _refuse_two_sides(entries: list[ManifestEntry], *, what: str, protocol: str)
     train = [entry for entry in entries if entry.role in TRAIN_SIDE]
     test = [entry for entry in entries if entry.role not in TRAIN_SIDE]
     if train and test:
-        raise DataError(
+        raise LeakError(
             f"split {protocol!r} leaks: {train[0].image_id} ({train[0].role}) and {test[0].image_id} "
             f"({test[0].role}) have {what}; both must be on one side"
         )
@@ -198,7 +198,7 @@ def _refuse_unseen(entry: ManifestEntry, manifest: SplitManifest) -> None:
     unknown = manifest.unknown_types[entry.category] if entry.category in manifest.unknown_types else ()
     what = "type is unknown" if entry.defect_type in unknown else "category is unseen"
     if entry.defect_type in unknown or entry.category in manifest.unseen_categories:
-        raise DataError(
+        raise LeakError(
             f"split {manifest.protocol!r} leaks: {entry.image_id} has role {entry.role}, but its {what}; "
             "such a defect may only be tested"
         )

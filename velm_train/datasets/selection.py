@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
-from velm_train.core.errors import DataError
+from velm_train.core.errors import DataError, LeakError
 from velm_train.core.records import NORMAL_DEFECT_TYPE, ImageRecord, Role
 from velm_train.core.seeding import derive_seed
 from velm_train.datasets.manifests import LeftOut, ManifestEntry
@@ -76,7 +76,7 @@ class Selection:
             unit = self.unit[record.image_id]
             if self.side.setdefault(unit, record.split) != record.split:
                 other = first[unit].image_id
-                raise DataError(
+                raise LeakError(
                     f"{other} ({first[unit].split}) and {record.image_id} ({record.split}) share their content or "
                     "group; normal images of train and test must be different parts"
                 )

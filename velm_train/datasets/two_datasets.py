@@ -3,7 +3,7 @@
 import dataclasses
 from collections.abc import Sequence
 
-from velm_train.core.errors import DataError
+from velm_train.core.errors import DataError, LeakError
 from velm_train.core.records import ImageRecord
 from velm_train.datasets.reading import nearest
 
@@ -45,7 +45,7 @@ def _refuse_shared_content(one: Sequence[ImageRecord], other: Sequence[ImageReco
     first = {record.sha256: record.image_id for record in one}
     twins = sorted((first[record.sha256], record.image_id) for record in other if record.sha256 in first)
     if twins:
-        raise DataError(
+        raise LeakError(
             f"{twins[0][0]} and {twins[0][1]} are the same picture (one of {len(twins)} pairs); a data set cannot be "
             "trained on and tested on under two names"
         )
