@@ -74,7 +74,7 @@ class PredictionTable:
         """True where the system ends on the true type, "good" included, or on "none of these" for an unknown one."""
         # NORMAL_INDEX is -1, so "good" reads the appended False
         is_unknown = np.append(self.unknown, False)[self.gt_type]
-        return np.where(is_unknown, self.pred_type == NONE_OF_THESE_INDEX, self.gt_type == self.pred_type)
+        return np.asarray(np.where(is_unknown, self.pred_type == NONE_OF_THESE_INDEX, self.gt_type == self.pred_type))
 
     @property
     def strata(self) -> Int[np.ndarray, " n"]:
