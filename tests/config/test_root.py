@@ -6,6 +6,7 @@ import re
 
 import pytest
 
+from velm_train.cli.compose import load_config
 from velm_train.config import Config
 from velm_train.config.data import DatasetConfig
 from velm_train.config.naming import InstructionsConfig, InstructionTaskConfig, LookTwiceConfig
@@ -161,3 +162,13 @@ def test_look_twice_sources_are_the_shipped_ones(config: Config) -> None:
     values = {field.name: getattr(config.look_twice, field.name) for field in dataclasses.fields(LookTwiceConfig)}
     for source in ("map", "learned", "fused", "random", "centre", "oracle", "off"):
         assert LookTwiceConfig(**{**values, "source": source}).source == source
+
+
+@pytest.mark.parametrize(("task", "allowed"), [("detect", True), ("audit", True), ("run", False), ("train", False)])
+def test_zero_shot_trains_nothing(task: str, *, allowed: bool) -> None:
+    words = ["protocol=zero_shot", f"task={task}"]
+    if allowed:
+        assert load_config(words).protocol.name == "zero_shot"
+        return
+    with pytest.raises(ConfigError, match=rf"task\.name={task} is not possible; allowed: detect, audit or preview"):
+        load_config(words)

@@ -46,6 +46,9 @@ def _failing_in_one_line() -> Iterator[None]:
         yield
     except VelmError as error:
         _fail(error)
+    except BrokenPipeError:  # whoever read the output, such as `head`, has enough of it
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(0)
     except OSError as error:
         if error.errno not in DISK_FULL:
             raise

@@ -53,6 +53,7 @@ class Config:
         if self.dataset.synthesis is not None:
             self._check_shots(self.dataset.synthesis)
         self._check_references()
+        self._check_something_to_learn()
 
     def _check_shots(self, synthesis: SynthesisConfig) -> None:
         """Training defects show pieces of the training side, all others pieces of the test side."""
@@ -82,4 +83,14 @@ class Config:
             key="protocol.reference_normals",
             got=self.protocol.reference_normals,
             allowed="1 or more, because a task shows a reference view",
+        )
+
+    def _check_something_to_learn(self) -> None:
+        """The embedded model's projector starts from noise: before training it names nothing."""
+        require(
+            self.protocol.name != "zero_shot" or self.task.name not in {"run", "train", "instruct"},
+            key="task.name",
+            got=self.task.name,
+            allowed="detect, audit or preview with protocol=zero_shot, which trains on no defect, while the embedded "
+            "model has to be trained before it can name one",
         )
