@@ -128,8 +128,7 @@ def test_process_whose_data_is_not_there_ends_with_status_2_one_line_and_a_log(t
     assert "Traceback" not in ended.stdout + log.read_text()
 
 
-def test_reader_that_has_enough_ends_the_program_quietly() -> None:
-    command = f"{sys.executable} -m velm_train --help | head -1; exit ${{PIPESTATUS[0]}}"
-    done = subprocess.run(["bash", "-c", command], cwd=ROOT, capture_output=True, text=True, check=False)
+def test_reader_that_has_gone_ends_the_program_quietly() -> None:
+    command = f"{sys.executable} -m velm_train --help | true; exit ${{PIPESTATUS[0]}}"
+    done = subprocess.run(["bash", "-c", command], cwd=ROOT, capture_output=True, text=True, check=False)  # noqa: S603, S607
     assert (done.returncode, done.stderr) == (0, "")
-    assert len(done.stdout.splitlines()) == 1
