@@ -7,8 +7,9 @@ left after the category's mean and its main ways to vary (position, light) are t
 that two files share only if they show the same shot.
 
 The thresholds were chosen on generated parts (experiments/benchmarks/near_duplicates.py) and on the embedded textures,
-where shots of different pieces of one photograph must stay apart; no benchmark's images had a part in it. Parts whose
-differences are below the noise of strong compression, and copies both strongly altered and of such parts, are missed.
+test side included, where shots of different pieces of one photograph must stay apart; public benchmarks had no part in
+it. Parts whose differences are below the noise of strong compression, and copies both strongly altered and of such
+parts, are missed.
 """
 
 import os
