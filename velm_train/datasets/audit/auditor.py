@@ -41,7 +41,7 @@ from velm_train.datasets.reading import is_image_name, nearest
 
 logger = logging.getLogger(__name__)
 
-AUDIT_VERSION = 1
+AUDIT_VERSION = 2
 """Raised when the same images give other findings."""
 
 

@@ -1,7 +1,7 @@
 """Fingerprints and roles in, findings about one picture in several files out."""
 
-from collections import defaultdict
-from collections.abc import Iterator, Mapping
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,6 +13,12 @@ from velm_train.core.records import ImageRecord
 from velm_train.datasets.audit.findings import Cast, make_finding
 from velm_train.datasets.audit.fingerprints import Fingerprints
 from velm_train.datasets.audit.near_duplicates import OTHER, TEST, TRAIN, NearPair, find_near_duplicates
+
+MAX_COPIED_FRACTION = 0.1
+"""Share of a category's images in sets of alike ones beyond which they look alike by nature, not because of copies."""
+
+CERTAIN_CORRELATION = 0.97
+"""Of fine structure; from here on two files show one shot, whatever the category is like."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -90,20 +96,40 @@ def copy_findings(gallery: Gallery, *, advance: Advance) -> Iterator[Finding]:
     new = [
         pair for pair in pairs if pair.second >= len(records) or not _bound(records[pair.first], records[pair.second])
     ]
-    for members, worst in _clusters(new):
-        own = [records[place] for place in members if place < len(records)]
-        foreign = [others[place - len(records)] for place in members if place >= len(records)]
-        yield _finding(cast, own, foreign, correlation=worst)
+    uniform = _uniform_categories(records, [members for members, _ in _clusters(new)])
+    doubtful = [
+        pair
+        for pair in new
+        if pair.correlation < CERTAIN_CORRELATION
+        and any(place < len(records) and records[place].category in uniform for place in (pair.first, pair.second))
+    ]
+    certain = sorted(set(new) - set(doubtful), key=lambda pair: (pair.first, pair.second))
+    for pairs_of_kind, is_doubtful in ((certain, False), (doubtful, True)):
+        for members, worst in _clusters(pairs_of_kind):
+            own = [records[place] for place in members if place < len(records)]
+            foreign = [others[place - len(records)] for place in members if place >= len(records)]
+            yield _finding(cast, own, foreign, correlation=worst, doubtful=is_doubtful)
 
 
-def _finding(cast: Cast, own: list[ImageRecord], foreign: list[AuditedImage], *, correlation: float) -> Finding:
+def _uniform_categories(records: Sequence[ImageRecord], clusters: Sequence[Sequence[int]]) -> set[str]:
+    """Returns the categories with more alike images than copies explain: their parts differ by noise alone."""
+    num_images = Counter(record.category for record in records)
+    num_alike = Counter(records[place].category for members in clusters for place in members if place < len(records))
+    return {name for name, alike in num_alike.items() if alike > MAX_COPIED_FRACTION * num_images[name]}
+
+
+def _finding(
+    cast: Cast, own: list[ImageRecord], foreign: list[AuditedImage], *, correlation: float, doubtful: bool
+) -> Finding:
     leaks = cast.on_both_sides(own) or (foreign and any(cast.tested(record) for record in own))
     names = ", ".join([cast.named(own), *(image.path for image in foreign[:2])])
     alike = f"{names} show one picture (fine structure correlates by {correlation:.2f} or more)"
     advice = "keep all of them on one side" if leaks else "copies add nothing"
+    if doubtful:
+        advice = "so do many images of the category, and copies cannot be told from like parts there; look for yourself"
     return make_finding(
         "near",
-        "leak" if leaks else "note",
+        "leak" if leaks and not doubtful else "note",
         [*(cast.audited(record) for record in own), *foreign],
         text=f"{alike}; {advice}",
     )
