@@ -14,8 +14,9 @@ from velm_train.datasets.audit.findings import Cast, make_finding
 from velm_train.datasets.audit.fingerprints import Fingerprints
 from velm_train.datasets.audit.near_duplicates import OTHER, TEST, TRAIN, NearPair, find_near_duplicates
 
+MAX_COPIED = 5
 MAX_COPIED_FRACTION = 0.1
-"""Share of a category's images in sets of alike ones beyond which they look alike by nature, not because of copies."""
+"""Images of a category in sets of alike ones, and their share, beyond which they look alike by nature, not by copying."""
 
 CERTAIN_CORRELATION = 0.97
 """Of fine structure; from here on two files show one shot, whatever the category is like."""
@@ -115,7 +116,9 @@ def _uniform_categories(records: Sequence[ImageRecord], clusters: Sequence[Seque
     """Returns the categories with more alike images than copies explain: their parts differ by noise alone."""
     num_images = Counter(record.category for record in records)
     num_alike = Counter(records[place].category for members in clusters for place in members if place < len(records))
-    return {name for name, alike in num_alike.items() if alike > MAX_COPIED_FRACTION * num_images[name]}
+    return {
+        name for name, alike in num_alike.items() if alike > max(MAX_COPIED, MAX_COPIED_FRACTION * num_images[name])
+    }
 
 
 def _finding(
