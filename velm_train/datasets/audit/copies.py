@@ -16,7 +16,7 @@ from velm_train.datasets.audit.near_duplicates import OTHER, TEST, TRAIN, NearPa
 
 MAX_COPIED = 5
 MAX_COPIED_FRACTION = 0.1
-"""Images of a category in sets of alike ones, and their share, beyond which they look alike by nature, not by copying."""
+"""Images of a category in sets of alike ones, and their share, beyond which they are alike by nature, not copied."""
 
 CERTAIN_CORRELATION = 0.97
 """Of fine structure; from here on two files show one shot, whatever the category is like."""
