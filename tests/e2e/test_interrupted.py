@@ -60,7 +60,10 @@ def test_ctrl_c_in_every_stage_is_one_line_and_the_next_run_goes_on(tmp_path: Pa
     }
     for moment, condition in moments.items():
         ended = command(*words).interrupt_when(condition)
-        assert (moment, ended.status, ended.lines) == (moment, 130, (LINE,))
+        # Python ends itself by the signal where the interrupt went through a library's own embedded code while it was
+        # imported; a shell shows 130 for both.
+        status = 128 + signal.SIGINT if ended.status == -signal.SIGINT else ended.status
+        assert (moment, status, ended.lines) == (moment, 130, (LINE,))
     assert run_folders(outputs) == []
     ended = command(*words).end()
     assert (ended.status, ended.lines) == (0, ())
