@@ -18,7 +18,7 @@ from velm_train.core.gate_card import (
     Reach,
     SuspectImage,
 )
-from velm_train.core.scores import Score
+from velm_train.core.scores import LocalisationScores, Score
 from velm_train.reporting.figures import Picture
 from velm_train.reporting.gate_page import (
     MAX_OPEN_CATEGORIES,
@@ -104,6 +104,7 @@ def category_gate(name: str = "nut") -> CategoryGate:
             Reach(alpha=0.01, reachable=False, num_needed=99, num_needed_95=299, pac_upper_95=None),
         ),
         image_auroc=rate(9, 10),
+        localisation=LocalisationScores(pixel_auroc=rate(19, 20), aupro=rate(7, 8)),
         drift=DriftReport(statistic=0.4, p_value=0.0004, num_new=8, level=0.01, drifted=True),
         suspects=(SuspectImage(image_id=suspect, image_path="/data/<18>.png", anomaly_score=0.46, p_value=1e-5),),
         images=images(name),
@@ -124,6 +125,7 @@ def report() -> GateReport:
         config_hash="c" * 64,
         rows=(row(0.01, reachable=False), row(0.05)),
         image_auroc=rate(9, 10),
+        localisation=LocalisationScores(pixel_auroc=rate(19, 20), aupro=Score.undefined("no <masks>")),
         categories=(category_gate(),),
     )
 
@@ -197,7 +199,7 @@ def test_identical_scores_can_be_drawn(report):
 def test_file_comes_back_equal(report, tmp_path):
     path = tmp_path / "gate_card.json"
     write_gate_card(report, path)
-    assert json.loads(path.read_text())["schema_version"] == 1
+    assert json.loads(path.read_text())["schema_version"] == 2
     assert read_gate_card(path) == report
 
 

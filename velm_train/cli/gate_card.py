@@ -15,7 +15,7 @@ from velm_train.core.artifacts import write_atomic
 from velm_train.core.gate_card import CategoryGate, GateReport, JudgedImage, SuspectImage
 from velm_train.core.images import read_gt_masks, read_rgb
 from velm_train.core.records import NORMAL_DEFECT_TYPE, Detection, ImageRecord, Prediction
-from velm_train.core.scores import Score
+from velm_train.core.scores import LocalisationScores, Score
 from velm_train.gating.conformal import Scores
 from velm_train.gating.drift import detect_drift
 from velm_train.gating.evidence import UNTESTED_NORMALS, TriedGate, alpha_row, overall_row
@@ -26,6 +26,7 @@ from velm_train.gating.parts import part_numbers, part_scores
 from velm_train.metrics.detection import image_auroc
 from velm_train.metrics.intervals import stratified_weights
 from velm_train.metrics.table import make_table
+from velm_train.pipeline.localisation import localise
 from velm_train.pipeline.looking import GatedImage
 from velm_train.reporting.figures import Picture, heatmap_overlay, outlined_thumbnail, thumbnail
 from velm_train.reporting.gate_page import render_gate_page, shown_images, write_gate_card
@@ -68,7 +69,15 @@ def compose_report(shop: Workshop, prepared: Prepared, looked: Looked) -> GateRe
     alphas = sorted({config.gate.alpha, *config.gate.card_alphas})
     records = {record.image_id: record for record in prepared.records}
     tried = [_tried(looked.gates[name], _test_images(looked, name)) for name in sorted(looked.gates)]
-    categories = tuple(_category(shop, looked, one, records, alphas=alphas) for one in tried)
+    places = localise(
+        {name: _test_images(looked, name) for name in sorted(looked.gates)},
+        num_bootstrap=config.evaluation.bootstrap,
+        seed=config.seed,
+    )
+    categories = tuple(
+        _category(shop, looked, one, records, alphas=alphas, localisation=places.categories[one.gate.category])
+        for one in tried
+    )
     return GateReport(
         title=config.name,
         subtitle=(
@@ -84,6 +93,7 @@ def compose_report(shop: Workshop, prepared: Prepared, looked: Looked) -> GateRe
         config_hash=config_hash(config),
         rows=tuple(overall_row(tried, alpha) for alpha in alphas),
         image_auroc=_auroc(shop, prepared.records, looked.test),
+        localisation=places.overall,
         categories=categories,
     )
 
@@ -124,6 +134,7 @@ def _category(
     records: Mapping[str, ImageRecord],
     *,
     alphas: Sequence[float],
+    localisation: LocalisationScores,
 ) -> CategoryGate:
     gate, found = tried.gate, looked.detections[tried.gate.category]
     images = _test_images(looked, gate.category)
@@ -143,6 +154,7 @@ def _category(
         rows=tuple(alpha_row(tried, alpha) for alpha in alphas),
         reach=tuple(reach(gate.num_calibration, alpha) for alpha in REACH_ALPHAS),
         image_auroc=_auroc(shop, list(records.values()), images),
+        localisation=localisation,
         drift=detect_drift(tried.normals, gate.calibration_array(), level=level) if tried.normals.size else None,
         suspects=_suspects(gate, calibration),
         images=_judged(gate, calibration, images),

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from velm_train.core.records import NORMAL_DEFECT_TYPE, CalibrationKind
-from velm_train.core.scores import Score
+from velm_train.core.scores import LocalisationScores, Score
 
 Unit = Literal["images", "parts"]
 """What is counted: parts where one is seen several times, else images."""
@@ -127,6 +127,7 @@ class CategoryGate:
         image_threshold: at the alpha of the run, raw detector units.
         guarantee: in words, at the alpha of the run.
         rows: at the alpha of the run and the further ones, strictest first.
+        localisation: of the anomaly maps, over test images whose outline is known.
         drift: of normal test images; None if there are none.
         suspects: calibration images that look like outliers, most anomalous first.
         images: calibration and test images, by image_id.
@@ -144,6 +145,7 @@ class CategoryGate:
     rows: tuple[AlphaRow, ...]
     reach: tuple[Reach, ...]
     image_auroc: Score
+    localisation: LocalisationScores
     drift: DriftReport | None
     suspects: tuple[SuspectImage, ...]
     images: tuple[JudgedImage, ...]
@@ -187,6 +189,7 @@ class GateReport:
         config_hash: of every setting but folders and task.
         rows: over all categories.
         image_auroc: mean over categories.
+        localisation: means over categories.
     """
 
     title: str
@@ -198,4 +201,5 @@ class GateReport:
     config_hash: str
     rows: tuple[AlphaRow, ...]
     image_auroc: Score
+    localisation: LocalisationScores
     categories: tuple[CategoryGate, ...]

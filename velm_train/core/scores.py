@@ -61,6 +61,19 @@ class DetectionScores:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class LocalisationScores:
+    """How well anomaly maps find the place of a defect, whatever the threshold.
+
+    Attributes:
+        pixel_auroc: chance that a defect pixel outranks another one, ties half; mean over categories.
+        aupro: area under the per-region overlap up to a false-positive rate of 0.3, divided by it; mean over categories.
+    """
+
+    pixel_auroc: Score
+    aupro: Score
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class ClassificationScores:
     """The named type, on the defects that passed the gate."""
 

@@ -15,7 +15,7 @@ from velm_train.reporting.figures import Picture
 from velm_train.reporting.pages import render_page
 from velm_train.reporting.plots import interval_strip, score_histogram
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 NUM_WORST = 3
 """Images shown of each kind in a category."""
 
