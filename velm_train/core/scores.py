@@ -66,7 +66,7 @@ class LocalisationScores:
 
     Attributes:
         pixel_auroc: chance that a defect pixel outranks another one, ties half; mean over categories.
-        aupro: area under the per-region overlap up to a false-positive rate of 0.3, divided by it; mean over categories.
+        aupro: area under the per-region overlap up to a false-positive rate of 0.3, divided by 0.3; same mean.
     """
 
     pixel_auroc: Score
