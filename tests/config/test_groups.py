@@ -143,6 +143,8 @@ IMPOSSIBLE = [
     ("alignment.bce_weight", -0.1),
     ("trainer.max_steps", 0),
     ("trainer.batch_size", 0),
+    ("trainer.token_budget", -1),
+    ("trainer.bucket_size", -1),
     ("trainer.accumulate", 0),
     ("callbacks.checkpoint_every", 0),
     ("callbacks.log_every", 0),

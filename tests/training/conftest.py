@@ -100,6 +100,9 @@ class TinyData:
         self.anomalous = [(0.0, 1.0, float("nan"))[i % 3] for i in range(num_samples)]
         self.facts = [
             SampleFacts(
+                sample_id=f"sample {i}",
+                category=("nut", "bolt")[i % 2],
+                false_alarm=i % 3 == 0,
                 answer_type="abc"[min(2, i % 5)],
                 num_tokens=self.lengths[i],
                 num_supervised=self.answers[i],

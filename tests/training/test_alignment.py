@@ -80,7 +80,15 @@ class Views:
 
     def module(self, batch_size=10):
         facts = [
-            SampleFacts(answer_type=str(w), num_tokens=6, num_supervised=6, num_scored_views=1)
+            SampleFacts(
+                sample_id="s",
+                category="nut",
+                false_alarm=False,
+                answer_type=str(w),
+                num_tokens=6,
+                num_supervised=6,
+                num_scored_views=1,
+            )
             for w in self.word.tolist()
         ]
         return SampleDataModule(facts, collate=self.batch, batch_size=batch_size, balance="type", seed=0)

@@ -86,7 +86,15 @@ def samples(model):
         )
 
     facts = [
-        SampleFacts(answer_type=str(i), num_tokens=len(visual) + 5, num_supervised=2, num_scored_views=1)
+        SampleFacts(
+            sample_id="s",
+            category="nut",
+            false_alarm=False,
+            answer_type=str(i),
+            num_tokens=len(visual) + 5,
+            num_supervised=2,
+            num_scored_views=1,
+        )
         for i in range(NUM_SAMPLES)
     ]
     return SampleDataModule(facts, collate=collate, batch_size=2, accumulate=2, seed=0)
@@ -140,7 +148,15 @@ def test_alignment_trains_projector_and_adapter_and_nothing_else(cpu, output_in,
         return AlignmentBatch(evidence=evidence(indices), view_word=word, view_anomalous=word.float())
 
     facts = [
-        SampleFacts(answer_type=str(i % 2), num_tokens=NUM_TOKENS, num_supervised=NUM_TOKENS, num_scored_views=1)
+        SampleFacts(
+            sample_id="s",
+            category="nut",
+            false_alarm=False,
+            answer_type=str(i % 2),
+            num_tokens=NUM_TOKENS,
+            num_supervised=NUM_TOKENS,
+            num_scored_views=1,
+        )
         for i in range(NUM_SAMPLES)
     ]
     summary = fit_alignment(

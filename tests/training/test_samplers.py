@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from velm_train.core.errors import ConfigError
-from velm_train.training.samplers import SampleFacts, SamplePlan, epoch_order
+from velm_train.training.samplers import SampleFacts, SamplePlan, epoch_order, in_buckets
 
 TYPES = ["a"] * 10 + ["b"] * 3 + ["c"] * 1
 
@@ -14,7 +14,15 @@ TYPES = ["a"] * 10 + ["b"] * 3 + ["c"] * 1
 def facts(lengths, types=None):
     types = types or ["a"] * len(lengths)
     return [
-        SampleFacts(answer_type=name, num_tokens=n, num_supervised=n % 3 + 1, num_scored_views=n % 2)
+        SampleFacts(
+            sample_id="s",
+            category="nut",
+            false_alarm=False,
+            answer_type=name,
+            num_tokens=n,
+            num_supervised=n % 3 + 1,
+            num_scored_views=n % 2,
+        )
         for name, n in zip(types, lengths, strict=True)
     ]
 
@@ -91,3 +99,77 @@ def test_position_names_epoch_and_sample():
 def test_no_samples_are_refused():
     with pytest.raises(ConfigError, match="0 samples"):
         SamplePlan([], batch_size=1, accumulate=1, balance="none", seed=0)
+
+
+def test_groups_are_types_categories_or_gate_outcomes():
+    fact = SampleFacts(
+        sample_id="s", answer_type="cut", category="nut", false_alarm=True, num_tokens=1, num_supervised=1,
+        num_scored_views=0,
+    )  # fmt: skip
+    assert [fact.group(balance) for balance in ("none", "type", "category", "gate")] == ["", "cut", "nut", "True"]
+
+
+@pytest.mark.parametrize("world_size", [1, 2])
+def test_token_budget_holds_and_windows_leave_no_gap(world_size):
+    lengths = [20 + (37 * i) % 91 for i in range(30)]
+    budget = 200
+    settings = {"batch_size": 6, "accumulate": 2, "balance": "none", "seed": 0, "token_budget": budget}
+    ranks = [SamplePlan(facts(lengths), **settings, rank=r, world_size=world_size) for r in range(world_size)]
+    stream: list[int] = []
+    for step in range(12):
+        passes = [rank.micro_batch(2 * step + k) for rank in ranks for k in range(2)]
+        assert all(1 <= len(one.samples) <= 6 for one in passes)
+        assert all(one.num_padded_tokens == len(one.samples) * max(lengths[i] for i in one.samples) for one in passes)
+        assert max(one.num_padded_tokens for one in passes) <= budget
+        members = [i for one in passes for i in one.samples]
+        assert {one.window_supervised for one in passes} == {sum(lengths[i] % 3 + 1 for i in members)}
+        assert ranks[0].epoch_position(step) == divmod(len(stream), 30)
+        stream += members
+    times = Counter(stream)
+    assert len(stream) > 30
+    assert set(times.values()) <= {len(stream) // 30, len(stream) // 30 + 1}
+
+
+def test_token_budget_is_used_up_as_far_as_the_next_sample_allows():
+    lengths = [10] * 40
+    plan = SamplePlan(facts(lengths), batch_size=99, accumulate=1, balance="none", seed=0, token_budget=75)
+    assert [len(plan.micro_batch(index).samples) for index in range(5)] == [7] * 5
+
+
+def test_resumed_plan_with_a_budget_gives_the_same_passes():
+    lengths = [20 + (37 * i) % 91 for i in range(30)]
+    settings = {"batch_size": 6, "accumulate": 2, "balance": "type", "seed": 0, "token_budget": 200, "bucket_size": 10}
+    whole = SamplePlan(facts(lengths), **settings)
+    in_order = [whole.micro_batch(index) for index in range(60)]
+    assert SamplePlan(facts(lengths), **settings).micro_batch(51) == in_order[51]
+
+
+def test_sample_over_the_budget_is_named():
+    with pytest.raises(ConfigError, match=r"token_budget is 15, and 2 of 3 samples .* longest is s with 40 tokens"):
+        SamplePlan(facts([10, 40, 16]), batch_size=2, accumulate=1, balance="none", seed=0, token_budget=15)
+
+
+def test_buckets_are_permutations_in_which_each_run_goes_one_way():
+    lengths = [20 + (37 * i) % 91 for i in range(30)]
+    order = epoch_order([""] * 30, balance="none", seed=0, epoch=0)
+    bucketed = in_buckets(order, lengths, bucket_size=8, rng=np.random.default_rng(0))
+    directions = set()
+    for start in range(0, 30, 8):
+        run = bucketed[start : start + 8]
+        assert sorted(run) == sorted(order[start : start + 8])
+        steps = np.diff([lengths[i] for i in run])
+        assert (steps >= 0).all() or (steps <= 0).all()
+        directions.add(bool((steps >= 0).all()))
+    assert directions == {True, False}
+    assert in_buckets(order, lengths, bucket_size=0, rng=np.random.default_rng(0)) is order
+
+
+def test_buckets_save_padding():
+    lengths = [20 + (37 * i) % 91 for i in range(240)]
+
+    def padding(bucket_size):
+        plan = SamplePlan(facts(lengths), batch_size=8, accumulate=1, balance="none", seed=0, bucket_size=bucket_size)
+        passes = [plan.micro_batch(index) for index in range(30)]
+        return 1 - sum(one.num_useful_tokens for one in passes) / sum(one.num_padded_tokens for one in passes)
+
+    assert padding(80) < padding(0) / 3

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from velm_train.config.checks import at_least, between, inside, one_of, require
 
 WANDB_MODES = ("offline", "online", "disabled")
-BALANCES = ("none", "type")
+BALANCES = ("none", "type", "category", "gate")
 BASELINES = ("linear_probe", "prototype", "untuned", "image_blind", "look_twice_off")
 
 
@@ -45,7 +45,10 @@ class TrainerConfig:
 
     Attributes:
         max_steps: optimiser steps, 1 or more.
-        batch_size: samples per forward pass, 1 or more.
+        batch_size: samples per forward pass, 1 or more; with a token budget the most there may be.
+        token_budget: tokens per forward pass, padding included, so that passes of short samples hold more of them;
+            0 for batches of `batch_size` samples.
+        bucket_size: samples that are sorted by length together, to save padding; 0 for none.
         accumulate: forward passes per optimiser step, 1 or more.
         lora_learning_rate: peak, above 0.
         projector_learning_rate: peak, 0 freezes the projector.
@@ -55,7 +58,7 @@ class TrainerConfig:
         min_learning_rate_fraction: where the cosine ends, share of the peak, 0 to 1.
         gradient_clip: largest gradient norm, above 0.
         bce_weight: weight of the adapter's own anomaly score in the loss, 0 or more.
-        balance: none, or type for equal shares of every answer.
+        balance: none, or equal shares of every type answered, every category, or true and false alarms (gate).
         accelerator: cpu, gpu or auto, as in Lightning.
         devices: number of devices.
         precision: Lightning's precision string.
@@ -63,6 +66,8 @@ class TrainerConfig:
 
     max_steps: int
     batch_size: int
+    token_budget: int
+    bucket_size: int
     accumulate: int
     lora_learning_rate: float
     projector_learning_rate: float
@@ -81,6 +86,8 @@ class TrainerConfig:
         """Checks the values."""
         for key in ("max_steps", "batch_size", "accumulate", "devices"):
             at_least(f"trainer.{key}", getattr(self, key), 1)
+        at_least("trainer.token_budget", self.token_budget, 0)
+        at_least("trainer.bucket_size", self.bucket_size, 0)
         inside("trainer.lora_learning_rate", self.lora_learning_rate, 0.0, 1.0)
         between("trainer.projector_learning_rate", self.projector_learning_rate, 0.0, 1.0)
         between("trainer.look_twice_learning_rate", self.look_twice_learning_rate, 0.0, 1.0)

@@ -53,6 +53,8 @@ class SampleDataModule(pl.LightningDataModule):
         batch_size: int,
         accumulate: int = 1,
         balance: Balance = "none",
+        token_budget: int = 0,
+        bucket_size: int = 0,
         seed: int,
         num_workers: int = 0,
     ) -> None:
@@ -63,7 +65,10 @@ class SampleDataModule(pl.LightningDataModule):
             collate: sample indices -> batch; looks features up when called.
             batch_size: samples per forward pass, 1 or more.
             accumulate: forward passes per optimiser step, 1 or more.
-            balance: "type" for equal shares of every answer type, "none" for every sample once an epoch.
+            balance: equal shares of every answer type, category or gate outcome, or "none" for every sample once an
+                epoch.
+            token_budget: tokens per forward pass, padding included; 0 for batches of `batch_size` samples.
+            bucket_size: samples that are sorted by length together; 0 for none.
             seed: of the sample order.
             num_workers: 0 as long as features are memory-mapped; more only pays where collation itself is slow.
         """
@@ -74,6 +79,8 @@ class SampleDataModule(pl.LightningDataModule):
         self._collate = collate
         self._batch_size = batch_size
         self._balance: Balance = balance
+        self._token_budget = token_budget
+        self._bucket_size = bucket_size
         self._num_workers = num_workers
         self._steps_done = 0
 
@@ -122,6 +129,8 @@ class SampleDataModule(pl.LightningDataModule):
             batch_size=self._batch_size,
             accumulate=self.accumulate,
             balance=self._balance,
+            token_budget=self._token_budget,
+            bucket_size=self._bucket_size,
             seed=self.seed,
             rank=self.trainer.global_rank,
             world_size=self.trainer.world_size,
@@ -129,5 +138,6 @@ class SampleDataModule(pl.LightningDataModule):
 
     def _fingerprint(self) -> str:
         assert self.trainer is not None
-        order = [self._batch_size, self.accumulate, self._balance, self.seed, self.trainer.world_size]
+        limits = [self._batch_size, self._token_budget, self._bucket_size]
+        order = [*limits, self.accumulate, self._balance, self.seed, self.trainer.world_size]
         return sha256_json({"facts": list(self._facts), "order": order})

@@ -28,8 +28,12 @@ def facts_of(encoded: EncodedSample, *, view_anomalous: ViewLabels) -> SampleFac
         DataError: if the sample's provenance does not say which type the answer is.
     """
     labels = view_anomalous(encoded.sample)
+    answer_type = _provenance(encoded.sample, "answer_defect_type")
     return SampleFacts(
-        answer_type=_provenance(encoded.sample, "answer_defect_type"),
+        sample_id=encoded.sample.sample_id,
+        answer_type=answer_type,
+        category=encoded.sample.category,
+        false_alarm=answer_type == NORMAL_DEFECT_TYPE,
         num_tokens=len(encoded.input_ids),
         num_supervised=encoded.num_supervised,
         num_scored_views=sum(label == label for label in labels),  # noqa: PLR0124 - NaN differs from itself
@@ -87,7 +91,10 @@ def alignment_facts(items: Sequence[AlignmentItem], *, num_tokens: int) -> list[
     """Returns the facts of alignment views, balanced over their words; `num_tokens` are the tokens of one view."""
     return [
         SampleFacts(
+            sample_id=item.view.image_id,
             answer_type=str(item.word_index),
+            category="",
+            false_alarm=item.word_index == NORMAL_WORD_INDEX,
             num_tokens=num_tokens,
             num_supervised=num_tokens,
             num_scored_views=int(item.anomalous in (0.0, 1.0)),
