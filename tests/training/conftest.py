@@ -1,6 +1,7 @@
 """A tiny real model with the protocol, and data for it."""
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 
 import pytest
@@ -36,9 +37,9 @@ class TinyModel(nn.Module):
 
     identity = "tiny"
     evidence_identity = "tiny"
-    token_grid_hw = (2, 3)
-    num_first_look = 0
+    feature_dtype = torch.float32
     num_second_look = 0
+    max_context = 64
 
     def __init__(self) -> None:
         super().__init__()
@@ -82,6 +83,16 @@ class TinyModel(nn.Module):
             "projector": list(self.projector.parameters()),
             "look_twice": list(self.look_twice.parameters()),
         }
+
+    def view_token_ids(self, size_hw: tuple[int, int]) -> tuple[int, ...]:
+        del size_hw
+        return ()
+
+    def merged_for_inference(self) -> AbstractContextManager[None]:
+        return nullcontext()
+
+    def first_look_only(self) -> AbstractContextManager[None]:
+        return nullcontext()
 
     def save_adapter(self, folder: Path) -> None: ...
 

@@ -159,6 +159,7 @@ def windowed(batch):
     plan = MicroBatchPlan(
         index=0,
         samples=(0,),
+        sample_ids=("s",),
         num_useful_tokens=1,
         num_padded_tokens=1,
         num_supervised=1,

@@ -12,10 +12,10 @@ import torch
 from pytorch_lightning.utilities.types import STEP_OUTPUT
 
 from velm_train.core.artifacts import write_atomic
-from velm_train.core.errors import ConfigError
 from velm_train.core.progress import Advance, Progress
 from velm_train.core.seeding import derive_seed
 from velm_train.training.batches import WindowedBatch
+from velm_train.training.divergence import stop_diverged
 
 HISTORY_NAME = "history.csv"
 
@@ -169,15 +169,17 @@ class LossHistory(pl.Callback):
         """Notes the gradient norm before clipping and the learning rates of this step.
 
         Raises:
-            ConfigError: if a gradient is not finite; under 16-mixed the loss scaler skips such steps itself.
+            DivergedError: if a gradient is not finite; under 16-mixed the loss scaler skips such steps itself.
         """
         gradients = [p.grad for p in pl_module.parameters() if p.grad is not None]
         self._gradient_norm = float(torch.nn.utils.get_total_norm(gradients))
         self._rates = {f"lr/{group['name']}": float(group["lr"]) for group in optimizer.param_groups}
         if trainer.precision != "16-mixed" and not torch.isfinite(torch.tensor(self._gradient_norm)):
-            raise ConfigError(
-                f"training diverged: the gradient norm of optimiser step {trainer.global_step + 1} is "
-                f"{self._gradient_norm}, it must be finite; lower the learning rates or use precision 32-true"
+            stop_diverged(
+                "gradient norm",
+                value=self._gradient_norm,
+                step=trainer.global_step,
+                folder=trainer.default_root_dir,
             )
 
     def on_train_batch_end(

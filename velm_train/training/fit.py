@@ -20,6 +20,7 @@ from velm_train.training.alignment import AlignmentLoss, AlignmentModule, Vocabu
 from velm_train.training.callbacks import HISTORY_NAME, LossHistory, ProgressBridge, SeedEveryBatch, ThroughputMonitor
 from velm_train.training.checkpoints import CheckpointEveryN, find_checkpoint
 from velm_train.training.datamodule import SampleDataModule
+from velm_train.training.divergence import DivergenceReport
 from velm_train.training.module import InspectionModule
 from velm_train.training.optimiser import Optimisation, frozen_where_rate_is_zero
 
@@ -134,7 +135,8 @@ def fit_adapter(
         mask_weight: weight of the token scores' loss against masks; above 0 the batches must hold `gt_scores`.
 
     Raises:
-        ConfigError: if the loss or a gradient is not finite, or nothing is left to train.
+        DivergedError: if the loss or a gradient is not finite.
+        ConfigError: if nothing is left to train.
         ArtifactError: if last.ckpt is damaged or belongs to another model or other data.
         KeyboardInterrupt: after Ctrl-C, with last.ckpt written; a rerun continues there.
     """
@@ -204,7 +206,14 @@ def _fit(
             gradient_clip_val=optimisation.gradient_clip,
             logger=list(output.loggers) or False,
             log_every_n_steps=output.log_every,
-            callbacks=[SeedEveryBatch(datamodule.seed), throughput, history, progress, checkpoints],
+            callbacks=[
+                SeedEveryBatch(datamodule.seed),
+                throughput,
+                history,
+                progress,
+                checkpoints,
+                DivergenceReport(output.folder),
+            ],
             enable_checkpointing=False,
             enable_progress_bar=False,
             enable_model_summary=False,

@@ -12,7 +12,7 @@ from pytorch_lightning.utilities import rank_zero_only
 
 from velm_train.core.artifacts import write_atomic
 
-__all__ = ["Logger", "finish_loggers", "make_loggers"]
+__all__ = ["Logger", "finish_loggers", "log_table", "make_loggers"]
 
 WandbMode = Literal["offline", "online", "disabled"]
 RUN_ID_NAME = "wandb_run_id.json"
@@ -52,6 +52,22 @@ def make_loggers(
     )
     loggers.append(WandbLogger(experiment=run, log_model=False))
     return loggers
+
+
+def log_table(
+    loggers: Sequence[Logger], *, name: str, columns: Sequence[str], rows: Sequence[Sequence[str | float | None]]
+) -> None:
+    """Shows a table in W&B; loggers that know no tables are left alone.
+
+    Args:
+        loggers: of `make_loggers`.
+        name: of the table.
+        columns: their names.
+        rows: one value a column; a column holds one kind of value, or None.
+    """
+    for entry in loggers:
+        if isinstance(entry, WandbLogger):
+            entry.log_table(key=name, columns=list(columns), data=[list(row) for row in rows])
 
 
 def finish_loggers(loggers: Sequence[Logger], *, failed: bool) -> None:

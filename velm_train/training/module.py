@@ -19,10 +19,10 @@ from jaxtyping import Float
 from pytorch_lightning.utilities.types import OptimizerLRSchedulerConfig
 
 from velm_train.core.batch import Batch
-from velm_train.core.errors import ConfigError
 from velm_train.models.look_twice.geometry import object_tokens
 from velm_train.models.protocol import VisionLanguageModel
 from velm_train.training.batches import WindowedBatch
+from velm_train.training.divergence import stop_diverged
 from velm_train.training.losses import image_loss_sum, mask_loss_sum
 from velm_train.training.optimiser import Optimisation, make_optimiser
 from velm_train.training.trainable import keep_trainable_only, require_trainable_exactly, train_only_what_learns
@@ -62,7 +62,7 @@ class InspectionModule(pl.LightningModule):
         """Returns the scaled loss, and this micro-batch's shares of the window's loss terms.
 
         Raises:
-            ConfigError: if the loss is not finite.
+            DivergedError: if the loss is not finite.
         """
         del batch_idx
         batch, plan = windowed.batch, windowed.plan
@@ -79,7 +79,7 @@ class InspectionModule(pl.LightningModule):
         if self._mask_weight > 0 and output.token_scores is not None:
             masks["mask"] = _mask_loss_sum(output.token_scores, batch) / plan.window_scored_views
             loss = loss + self._mask_weight * masks["mask"]
-        require_finite_loss(loss, step=self.global_step)
+        require_finite_loss(loss, trainer=self.trainer)
         return {
             "loss": loss * (self.trainer.accumulate_grad_batches * self.trainer.world_size),
             "total": loss.detach(),
@@ -113,14 +113,11 @@ def _mask_loss_sum(token_scores: Float[torch.Tensor, "T N"], batch: Batch) -> Fl
     )
 
 
-def require_finite_loss(loss: Float[torch.Tensor, ""], *, step: int) -> None:
-    """Stops a diverged run before it writes a useless checkpoint.
+def require_finite_loss(loss: Float[torch.Tensor, ""], *, trainer: pl.Trainer) -> None:
+    """Stops a diverged run.
 
     Raises:
-        ConfigError: if the loss is NaN or infinite.
+        DivergedError: if the loss is NaN or infinite.
     """
     if not bool(torch.isfinite(loss)):
-        raise ConfigError(
-            f"training diverged: the loss of optimiser step {step + 1} is {loss.item()}, it must be finite; "
-            "lower the learning rates or use precision 32-true; the last checkpoint from before is kept"
-        )
+        stop_diverged("loss", value=loss.item(), step=trainer.global_step, folder=trainer.default_root_dir)

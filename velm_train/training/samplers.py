@@ -57,6 +57,7 @@ class MicroBatchPlan:
     Attributes:
         index: number of the micro-batch in this rank's stream.
         samples: indices of its samples.
+        sample_ids: their names.
         num_useful_tokens: tokens that are not padding.
         num_padded_tokens: samples times the longest sample.
         num_supervised: supervised tokens of this micro-batch.
@@ -66,6 +67,7 @@ class MicroBatchPlan:
 
     index: int
     samples: tuple[int, ...]
+    sample_ids: tuple[str, ...]
     num_useful_tokens: int
     num_padded_tokens: int
     num_supervised: int
@@ -195,6 +197,7 @@ class SamplePlan:
         return MicroBatchPlan(
             index=index,
             samples=tuple(samples),
+            sample_ids=tuple(fact.sample_id for fact in facts),
             num_useful_tokens=sum(fact.num_tokens for fact in facts),
             num_padded_tokens=len(facts) * max(fact.num_tokens for fact in facts),
             num_supervised=sum(fact.num_supervised for fact in facts),
