@@ -156,7 +156,7 @@ class AlignmentModule(pl.LightningModule):
             loss_sum = image_loss_sum(output.image_logits, batch.view_anomalous, pos_weight=self._weights.pos_weight)
             image_loss = loss_sum / num_scored
         loss = token_loss + self._weights.second_look_weight * second_loss + self._weights.bce_weight * image_loss
-        require_finite_loss(loss, trainer=self.trainer)
+        require_finite_loss(loss, module=self)
         terms = {"total": loss, "token": token_loss, "second_look": second_loss, "image": image_loss}
         return {"loss": loss, **{name: value.detach() for name, value in terms.items()}}
 

@@ -79,7 +79,7 @@ class InspectionModule(pl.LightningModule):
         if self._mask_weight > 0 and output.token_scores is not None:
             masks["mask"] = _mask_loss_sum(output.token_scores, batch) / plan.window_scored_views
             loss = loss + self._mask_weight * masks["mask"]
-        require_finite_loss(loss, trainer=self.trainer)
+        require_finite_loss(loss, module=self)
         return {
             "loss": loss * (self.trainer.accumulate_grad_batches * self.trainer.world_size),
             "total": loss.detach(),
@@ -113,11 +113,12 @@ def _mask_loss_sum(token_scores: Float[torch.Tensor, "T N"], batch: Batch) -> Fl
     )
 
 
-def require_finite_loss(loss: Float[torch.Tensor, ""], *, trainer: pl.Trainer) -> None:
+def require_finite_loss(loss: Float[torch.Tensor, ""], *, module: pl.LightningModule) -> None:
     """Stops a diverged run.
 
     Raises:
         DivergedError: if the loss is NaN or infinite.
     """
     if not bool(torch.isfinite(loss)):
-        stop_diverged("loss", value=loss.item(), step=trainer.global_step, folder=trainer.default_root_dir)
+        folder = module.trainer.default_root_dir
+        stop_diverged("loss", value=loss.item(), step=module.global_step, folder=folder)
