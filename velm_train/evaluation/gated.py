@@ -104,6 +104,27 @@ def named_row(
     )
 
 
+def spoken_row(
+    image: GatedImage,
+    *,
+    response: str,
+    pred_defect_type: str | None,
+    seconds: Mapping[str, float],
+    hashes: Mapping[str, str],
+) -> Prediction:
+    """Returns the row of a flagged image that the model wrote about; without log-likelihoods.
+
+    Args:
+        image: flagged.
+        response: an option as it stands on the list, or what could not be read.
+        pred_defect_type: the type of the option; None for "none of these" and for what could not be read.
+        seconds: of the stages that made the answer.
+        hashes: what made the row.
+    """
+    row = _row(image, log_likelihoods={}, pred_defect_type=pred_defect_type, seconds=seconds, hashes=hashes)
+    return replace(row, response=response)
+
+
 def _row(
     image: GatedImage,
     *,
