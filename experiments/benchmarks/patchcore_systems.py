@@ -42,7 +42,7 @@ class TimmBackbone:
     @torch.inference_mode()
     def features(self, images: torch.Tensor, *, layers: Sequence[str]) -> FeatureMaps:
         """Returns the maps of the layers."""
-        normalised = ((images - self._mean) / self._std).contiguous(memory_format=torch.channels_last)
+        normalised = (images - self._mean).div_(self._std).contiguous(memory_format=torch.channels_last)
         maps = self._network(normalised)
         return {name: maps[list(self.layers).index(name)] for name in layers}
 

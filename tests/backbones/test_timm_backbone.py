@@ -10,6 +10,7 @@ from safetensors.torch import save_file
 
 from velm_train.backbones.load import load_backbone
 from velm_train.backbones.protocol import Backbone
+from velm_train.backbones.timm_backbone import TimmBackbone
 from velm_train.core.errors import AssetError, ConfigError, DataError
 
 CPU = torch.device("cpu")
@@ -211,3 +212,14 @@ def test_missing_timm_says_what_to_install(assets, monkeypatch):
     monkeypatch.setitem(sys.modules, "timm", None)
     with pytest.raises(ConfigError, match=r"timm/test_vit@random needs timm.*pip install"):
         load_backbone("timm/test_vit@random", assets=assets)
+
+
+def test_channels_last_changes_no_feature_by_more_than_rounding():
+    backbone = TimmBackbone(timm.create_model("test_resnet", num_classes=0), name="timm/test_resnet", device=CPU)
+    images = noise()
+    found = backbone.features(images, layers=["stage2", "stage4"])
+    backbone.model.to(memory_format=torch.contiguous_format)
+    backbone._memory_format = torch.contiguous_format
+    for layer, expected in backbone.features(images, layers=["stage2", "stage4"]).items():
+        assert found[layer].is_contiguous()
+        torch.testing.assert_close(found[layer], expected, rtol=1e-5, atol=1e-5 * float(expected.abs().max()))

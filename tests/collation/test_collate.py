@@ -1,12 +1,13 @@
 """Batches: shapes, padding, evidence in placeholder order, and refusal instead of truncation."""
 
+import dataclasses
 import math
 
 import numpy as np
 import pytest
 import torch
 
-from velm_train.collation.collate import ViewFeatures, collate, stack_views, view_anomalous_by_answer
+from velm_train.collation.collate import ViewFeatures, collate, split_views, stack_views, view_anomalous_by_answer
 from velm_train.core.batch import IGNORE_INDEX
 from velm_train.core.errors import DataError
 
@@ -14,18 +15,23 @@ NUM_TOKENS, FINAL_WIDTH, NUM_LEVELS, LEVEL_WIDTH = 6, 5, 2, 3
 VALUES = {"reference": 1.0, "query": 2.0, "crop": 3.0}
 
 
-def features_of(view):
-    value = VALUES[view.kind]
-    return ViewFeatures(
-        final=np.full((NUM_TOKENS, FINAL_WIDTH), value, dtype=np.float16),
-        levels=np.stack([np.full((NUM_TOKENS, LEVEL_WIDTH), value + 10 * i, np.float16) for i in range(NUM_LEVELS)]),
-        map_scores=np.arange(NUM_TOKENS, dtype=np.float32) * value,
-        grid_hw=(2, 3),
-    )
+@pytest.fixture
+def features_of(one_tile):
+    def make(view):
+        value = VALUES[view.kind]
+        levels = [np.full((NUM_TOKENS, LEVEL_WIDTH), value + 10 * i, np.float16) for i in range(NUM_LEVELS)]
+        return one_tile(
+            np.full((NUM_TOKENS, FINAL_WIDTH), value, dtype=np.float16),
+            np.stack(levels),
+            np.arange(NUM_TOKENS, dtype=np.float32) * value,
+            grid_hw=(2, 3),
+        )
+
+    return make
 
 
 @pytest.fixture
-def batch(renderer, make_sample):
+def batch(renderer, make_sample, features_of):
     samples = [
         make_sample(kinds=("reference", "crop"), number=0),
         make_sample("no defect", kinds=("query",), answer="good", image_defect_type="good", number=1),
@@ -78,16 +84,9 @@ def test_evidence_has_one_global_float32_tile_per_view(batch):
     assert evidence.valid.all()
 
 
-def test_tokens_beyond_the_grid_are_not_valid():
-    views = [
-        ViewFeatures(
-            final=np.zeros((6, 1), np.float32),
-            levels=np.zeros((1, 6, 1), np.float32),
-            map_scores=np.zeros(6, np.float32),
-            grid_hw=grid_hw,
-        )
-        for grid_hw in ((2, 3), (2, 2))
-    ]
+def test_tokens_beyond_the_grid_are_not_valid(one_tile):
+    final, levels, map_scores = (np.zeros(shape, np.float32) for shape in ((6, 1), (1, 6, 1), (6,)))
+    views = [one_tile(final, levels, map_scores, grid_hw=grid_hw) for grid_hw in ((2, 3), (2, 2))]
     assert stack_views(views).valid.tolist() == [[True] * 6, [True] * 4 + [False] * 2]
 
 
@@ -97,7 +96,7 @@ def test_the_number_of_placeholders_matches_the_number_of_views(batch, renderer)
     assert counts == [renderer.num_first_look * num for num in views_per_row]
 
 
-def test_a_sample_longer_than_the_limit_is_refused_by_name_and_never_cut(renderer, make_sample):
+def test_a_sample_longer_than_the_limit_is_refused_by_name_and_never_cut(renderer, make_sample, features_of):
     encoded = renderer.encode(make_sample(number=7))
     length = len(encoded.input_ids)
 
@@ -110,7 +109,7 @@ def test_a_sample_longer_than_the_limit_is_refused_by_name_and_never_cut(rendere
             max_tokens=max_tokens,
         )
 
-    assert run(length).input_ids.shape == (1, length)
+    assert run(length).input_ids.shape == run(None).input_ids.shape == (1, length)
     with pytest.raises(DataError, match=rf"name_type/7: {length} tokens, more than max_tokens={length - 1}"):
         run(length - 1)
 
@@ -145,18 +144,23 @@ def test_values_of_the_views_reach_the_batch(batch):
     assert batch.view_anomalous.tolist() == [0.0, 1.0, 0.0]
 
 
-def view_of(rows, columns, *, value, gt_scores=None):
-    num_tokens = rows * columns
-    return ViewFeatures(
-        final=np.full((num_tokens, FINAL_WIDTH), value, dtype=np.float16),
-        levels=np.arange(NUM_LEVELS * num_tokens * LEVEL_WIDTH, dtype=np.float32).reshape(NUM_LEVELS, num_tokens, -1),
-        map_scores=np.full(num_tokens, value, dtype=np.float32),
-        grid_hw=(rows, columns),
-        gt_scores=gt_scores,
-    )
+@pytest.fixture
+def view_of(one_tile):
+    def make(rows, columns, *, value, gt_scores=None):
+        num_tokens = rows * columns
+        levels = np.arange(NUM_LEVELS * num_tokens * LEVEL_WIDTH, dtype=np.float32)
+        return one_tile(
+            np.full((num_tokens, FINAL_WIDTH), value, dtype=np.float16),
+            levels.reshape(NUM_LEVELS, num_tokens, -1),
+            np.full(num_tokens, value, dtype=np.float32),
+            grid_hw=(rows, columns),
+            gt_scores=gt_scores,
+        )
+
+    return make
 
 
-def test_views_of_unequal_grids_are_padded_and_marked():
+def test_views_of_unequal_grids_are_padded_and_marked(view_of):
     large, small = view_of(2, 4, value=1.0), view_of(3, 2, value=2.0)
     evidence = stack_views([large, small])
     assert evidence.final.shape == (2, 8, FINAL_WIDTH)
@@ -164,13 +168,13 @@ def test_views_of_unequal_grids_are_padded_and_marked():
     assert evidence.valid.sum(dim=1).tolist() == [8, 6]
     assert evidence.map_scores[1].tolist() == [2.0] * 6 + [0.0] * 2
     for row, view in enumerate((large, small)):
-        num_tokens = len(view.final)
-        assert np.array_equal(evidence.levels[:, row, :num_tokens].numpy(), view.levels)
+        num_tokens = view.final.shape[1]
+        assert torch.equal(evidence.levels[:, row : row + 1, :num_tokens], view.levels)
         assert evidence.levels[:, row, num_tokens:].abs().sum() == 0
-        assert np.array_equal(evidence.final[row, :num_tokens].numpy(), view.final.astype(np.float32))
+        assert torch.equal(evidence.final[row : row + 1, :num_tokens], view.final.float())
 
 
-def test_ground_truth_is_there_for_all_views_or_for_none():
+def test_ground_truth_is_there_for_all_views_or_for_none(view_of):
     truth = np.array([0.0, 0.25, np.nan, 1.0], dtype=np.float32)
     told = stack_views([view_of(2, 2, value=1.0, gt_scores=truth), view_of(2, 1, value=1.0, gt_scores=truth[:2])])
     assert told.gt_scores is not None
@@ -178,3 +182,46 @@ def test_ground_truth_is_there_for_all_views_or_for_none():
     assert stack_views([view_of(2, 2, value=1.0)]).gt_scores is None
     with pytest.raises(AssertionError, match="read for some views of a batch and not for others"):
         stack_views([view_of(2, 2, value=1.0, gt_scores=truth), view_of(2, 2, value=1.0)])
+
+
+def ragged(*, num_tiles, grid_hw, seed):
+    """A view of equal tiles, the last of which shows all of it; its first token is padding."""
+    generator = torch.Generator().manual_seed(seed)
+    num_tokens = grid_hw[0] * grid_hw[1]
+    valid = torch.ones(num_tiles, num_tokens, dtype=torch.bool)
+    valid[-1, 0] = False
+    return ViewFeatures(
+        final=torch.randn(num_tiles, num_tokens, FINAL_WIDTH, generator=generator).bfloat16(),
+        levels=torch.randn(NUM_LEVELS, num_tiles, num_tokens, LEVEL_WIDTH, generator=generator).bfloat16(),
+        grid_hw=torch.tensor([grid_hw] * num_tiles),
+        view_index=torch.zeros(num_tiles, dtype=torch.long),
+        is_global=torch.arange(num_tiles) == num_tiles - 1,
+        valid=valid,
+        map_scores=torch.rand(num_tiles, num_tokens, generator=generator),
+        tile_xyxy=torch.rand(num_tiles, 4, generator=generator),
+        gt_scores=torch.rand(num_tiles, num_tokens, generator=generator),
+    )
+
+
+def test_views_of_several_tiles_are_joined_and_come_apart_again():
+    views = [
+        ragged(num_tiles=3, grid_hw=(2, 2), seed=0),
+        ragged(num_tiles=1, grid_hw=(2, 4), seed=1),
+        ragged(num_tiles=2, grid_hw=(3, 1), seed=2),
+    ]
+    evidence = stack_views(views)
+    assert evidence.view_index.tolist() == [0, 0, 0, 1, 2, 2]
+    assert evidence.is_global.tolist() == [False, False, True, True, False, True]
+    assert evidence.final.shape == (6, 8, FINAL_WIDTH)
+    assert evidence.valid.sum(dim=1).tolist() == [4, 4, 3, 7, 3, 2]
+    assert evidence.final[0, 4:].abs().sum() == evidence.map_scores[0, 4:].abs().sum() == 0
+    for view, again in zip(views, split_views(evidence), strict=True):
+        for field in dataclasses.fields(view):
+            expected, found = getattr(view, field.name), getattr(again, field.name)
+            assert torch.equal(found, expected.to(found.dtype)), field.name
+
+
+def test_boxes_of_tiles_are_known_for_all_views_or_for_none():
+    with_boxes = ragged(num_tiles=2, grid_hw=(2, 2), seed=0)
+    with pytest.raises(AssertionError, match="the boxes of tiles are known for some views"):
+        stack_views([with_boxes, dataclasses.replace(with_boxes, tile_xyxy=None)])

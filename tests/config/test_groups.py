@@ -9,14 +9,14 @@ import typing
 
 import pytest
 
-from velm_train.config import data, detectors, learning, naming, root, seeing
+from velm_train.config import data, detectors, learning, model, naming, root, seeing
 from velm_train.config.root import Config
 from velm_train.core.errors import ConfigError
 
 GROUPS = sorted(
     {
         kind
-        for module in (data, detectors, learning, naming, root, seeing)
+        for module in (data, detectors, learning, model, naming, root, seeing)
         for _, kind in inspect.getmembers(module, dataclasses.is_dataclass)
     },
     key=lambda kind: kind.__name__,
@@ -109,18 +109,20 @@ IMPOSSIBLE = [
     ("instructions.min_options", 2),
     ("instructions.max_tokens", 15),
     ("model.family", "qwen"),
-    ("model.cnn_px", 200),
-    ("model.cnn_px", 32),
-    ("model.vit_px", 196),
-    ("model.first_look_grid", 4),
-    ("model.first_look_grid", 0),
+    ("model.embedded.cnn_px", 200),
+    ("model.embedded.cnn_px", 32),
+    ("model.embedded.vit_px", 196),
+    ("model.embedded.first_look_grid", 4),
+    ("model.embedded.first_look_grid", 0),
     ("model.encode_batch_size", 0),
     ("model.dtype", "float16"),
+    ("model.embedded", None),
     ("look_twice.source", "detector"),
     ("look_twice.form", "released"),
     ("look_twice.pool", 0),
     ("look_twice.dim", 7),
     ("look_twice.levels", []),
+    ("look_twice.levels", [0]),
     ("look_twice.map_steepness", 0.0),
     ("look_twice.map_prior_weight", -1.0),
     ("look_twice.map_prior_weight", 10.5),
@@ -135,6 +137,8 @@ IMPOSSIBLE = [
     ("lora.dropout", 1.0),
     ("lora.variant", "qlora"),
     ("lora.targets", "all-linear"),
+    ("lora.vision", True),
+    ("lora.quantisation", "fp4"),
     ("alignment.max_steps", -1),
     ("alignment.batch_size", 0),
     ("alignment.learning_rate", 0.0),
@@ -178,10 +182,10 @@ IMPOSSIBLE = [
 ]
 
 NULL_BY_DEFAULT = (
-    "dataset.huggingface.",
+    *("model.hub", "dataset.huggingface.", "evaluation.answers."),
     *(f"detector.{name}" for name in detectors.DETECTORS if name != "patchcore"),
 )
-"""Blocks that are null in the default: tests/config/test_null_blocks.py."""
+"""Blocks that are null in the default, and answers: tests/config/test_null_blocks.py, test_answers.py."""
 
 FREE = {
     "dataset.categories",
@@ -199,6 +203,8 @@ FREE = {
     "instructions.tasks",
     "instructions.with_descriptions",
     "logger.tags",
+    "lora.per_layer",
+    "lora.recompute",
 }
 """Keys without an impossible value of their own: flags, names that their reader checks, and what other tests cover."""
 
@@ -242,10 +248,11 @@ def test_number_that_is_not_finite_is_refused(change, key: str, value: float) ->
         ("regions.merge_distance_px", 0),
         ("instructions.min_options", 3),
         ("instructions.none_of_these_probability", 1.0),
-        ("model.first_look_grid", 6),
+        ("model.embedded.first_look_grid", 6),
         ("look_twice.map_prior_weight", 0.0),
         ("lora.r", 512),
         ("lora.dropout", 0),
+        ("lora.targets", r".*layers\.[0-5]\..*q_proj"),
         ("alignment.max_steps", 0),
         ("trainer.projector_learning_rate", 0.0),
         ("trainer.warmup_fraction", 1.0),

@@ -24,6 +24,7 @@ def test_blocks_and_patches_are_exactly_what_was_appended(values):
             blocks = list(features.blocks(num_images))
             assert [len(block) for block in blocks][:-1] == [num_images] * (len(blocks) - 1)
             assert torch.equal(torch.cat(blocks), values)
+        assert all(torch.equal(features.image(index), values[index]) for index in (6, 0, 3))
         rows = torch.tensor([83, 0, 40, 40])
         assert torch.equal(features.patches(rows), values.flatten(0, 1)[rows])
 

@@ -5,6 +5,7 @@ import pytest
 import torch
 from sklearn.neighbors import NearestNeighbors
 
+from velm_train.detectors import neighbours
 from velm_train.detectors.neighbours import MemoryBank, nearest
 
 
@@ -88,3 +89,39 @@ def test_equal_vectors_and_queries_have_distance_zero_under_any_scales():
     distances, rows = MemoryBank(vectors, channels=[2, 4]).nearest(vectors[:5], scales=torch.tensor([0.3, 7.1]))
     assert distances.tolist() == [0.0] * 5
     assert bool((rows < 40).all())
+
+
+def test_two_nearest_groups_equal_a_search_of_each_group(monkeypatch):
+    monkeypatch.setattr(neighbours, "_BLOCK_ROWS", 16)
+    generator = np.random.default_rng(4)
+    vectors = generator.standard_normal((120, 6)).astype(np.float32)
+    queries = generator.standard_normal((50, 6)).astype(np.float32)
+    groups = generator.integers(0, 5, 120)
+    scales = np.array([2.0, 2.0, 2.0, 0.5, 0.5, 0.5])
+    of_group = np.stack(
+        [
+            np.linalg.norm((queries[:, None] - vectors[None, groups == group]) * scales, axis=2).min(axis=1)
+            for group in range(5)
+        ],
+        axis=1,
+    )
+    of_group[:, 3] = np.inf
+    expected = np.sort(of_group, axis=1)
+    first, group, second = MemoryBank(torch.from_numpy(vectors), channels=[3, 3]).nearest_of_two_groups(
+        torch.from_numpy(queries), scales=torch.tensor([2.0, 0.5]), groups=torch.from_numpy(groups), left_out=3
+    )
+    np.testing.assert_allclose(first.numpy(), expected[:, 0], rtol=1e-5)
+    np.testing.assert_allclose(second.numpy(), expected[:, 1], rtol=1e-5)
+    np.testing.assert_array_equal(group.numpy(), of_group.argmin(axis=1))
+
+
+def test_where_no_other_group_remains_distances_are_infinite():
+    bank = MemoryBank(torch.tensor([[0.0], [1.0], [5.0]]), channels=[1])
+    search = {"scales": torch.ones(1), "groups": torch.tensor([0, 0, 1])}
+    first, group, second = bank.nearest_of_two_groups(torch.tensor([[3.5]]), left_out=0, **search)
+    assert (first.tolist(), group.tolist(), second.tolist()) == ([1.5], [1], [np.inf])
+    alone = MemoryBank(torch.tensor([[0.0]]), channels=[1])
+    first, group, second = alone.nearest_of_two_groups(
+        torch.tensor([[3.5]]), scales=torch.ones(1), groups=torch.tensor([0]), left_out=0
+    )
+    assert (first.tolist(), group.tolist(), second.tolist()) == ([np.inf], [-1], [np.inf])

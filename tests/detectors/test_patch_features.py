@@ -113,3 +113,8 @@ def test_layer_that_is_zero_everywhere_is_refused(make_backbone):
     extract = extractor(make_backbone(0), ["first", "second"])
     with pytest.raises(DataError, match="zero on every image"):
         extract.layer_scales(torch.tensor([[1.0, 0.0], [2.0, 0.0]]))
+
+
+def test_own_scales_leave_out_a_layer_that_is_zero(make_backbone):
+    extract = extractor(make_backbone(0), ["first", "second"])
+    assert extract.own_scales(torch.tensor([0.0, 4.0], dtype=torch.float64)).tolist() == [0.0, 0.25]

@@ -53,7 +53,9 @@ def test_defect_scores_above_every_good_image_and_peaks_at_its_place(make_backbo
 
 def test_full_bank_map_equals_scikit_learn(make_backbone, good_images, bad_image):
     backbone = make_backbone(0)
-    detector = fitted(backbone, good_images, coreset_fraction=1.0, max_patches=10**6, smoothing_sigma=0.0)
+    detector = fitted(
+        backbone, good_images, coreset_fraction=1.0, max_patches=10**6, smoothing_sigma=0.0, even_edges=False
+    )
     extract = PatchExtractor(
         backbone, layers=("first", "second"), input_hw=(48, 80), batch_size=4, device=CPU, half_precision=False
     )
@@ -111,6 +113,7 @@ def test_bank_size_follows_fraction_and_cap(make_backbone, good_images):
         {"coreset_fraction": 0.05},
         {"max_patches": 50},
         {"smoothing_sigma": 0.0},
+        {"even_edges": False},
         {"score_top_fraction": 0.2},
         {"reweight": True},
         {"reweight": True, "num_neighbours": 3},
@@ -239,7 +242,13 @@ def test_leaving_out_a_group_equals_refitting_without_it_on_the_full_bank(make_b
     detector.fit(good_images, image_ids=names(good_images), group_ids=groups)
     for group in "abc":
         inside = [index for index in range(6) if groups[index] == group]
-        refit = fitted(make_backbone(0), [good_images[i] for i in range(6) if i not in inside], **changes)
+        outside = [index for index in range(6) if groups[index] != group]
+        refit = make(make_backbone(0), **changes)
+        refit.fit(
+            [good_images[index] for index in outside],
+            image_ids=[str(index) for index in outside],
+            group_ids=[groups[index] for index in outside],
+        )
         found = refit.detect([good_images[index] for index in inside], image_ids=[str(index) for index in inside])
         for index, refitted in zip(inside, found, strict=True):
             left_out = detector.out_of_sample()[index]
@@ -251,7 +260,7 @@ def test_coreset_and_left_out_distances_equal_the_method_written_out(make_backbo
     """Four groups, two layers, 16 channels (fewer than 64 are not projected), in double precision."""
     backbone = make_backbone(0)
     groups = np.array([0, 0, 1, 2, 3, 3])
-    detector = make(backbone, coreset_fraction=0.05, smoothing_sigma=0.0)
+    detector = make(backbone, coreset_fraction=0.05, smoothing_sigma=0.0, even_edges=False)
     detector.fit(good_images, image_ids=names(good_images), group_ids=[str(group) for group in groups])
     state = detector.state()
     extract = PatchExtractor(

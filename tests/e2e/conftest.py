@@ -18,7 +18,21 @@ import torch
 
 from velm_train.cli.compose import load_config, set_offline_environment
 from velm_train.cli.tasks import run_task
-from velm_train.config import Config, audit, data, defects, detectors, learning, naming, protocol, root, seeing
+from velm_train.config import (
+    Config,
+    audit,
+    compare,
+    data,
+    defects,
+    detectors,
+    export,
+    learning,
+    naming,
+    predict,
+    protocol,
+    root,
+    seeing,
+)
 from velm_train.core.progress import SilentProgress
 from velm_train.core.records import Prediction
 from velm_train.datasets.textures import TextureCounts, make_textures
@@ -28,7 +42,7 @@ from velm_train.reporting.results import Results, read_results
 ROOT = Path(__file__).parents[2]
 GROUPS = tuple(
     kind
-    for module in (audit, data, defects, detectors, learning, naming, protocol, root, seeing)
+    for module in (audit, compare, data, defects, detectors, export, learning, naming, predict, protocol, root, seeing)
     for kind in vars(module).values()
     if dataclasses.is_dataclass(kind) and kind.__module__ == module.__name__
 )
@@ -151,6 +165,16 @@ def run_again(road: Run, artifacts: Path, tmp_path: Path) -> Callable[..., Run]:
     def run(*words: str) -> Run:
         folder = tmp_path / f"run{len(list(tmp_path.iterdir()))}"
         return run_in_process([*FAST, *words], artifacts=artifacts, folder=folder)
+
+    return run
+
+
+@pytest.fixture
+def run_alone(artifacts: Path, tmp_path: Path) -> Callable[..., Run]:
+    """Returns a function that runs a task with these words and no others, on the artefacts of the first run."""
+
+    def run(*words: str) -> Run:
+        return run_in_process(words, artifacts=artifacts, folder=tmp_path / f"alone{len(list(tmp_path.iterdir()))}")
 
     return run
 

@@ -1,6 +1,7 @@
 """No dead knob: every setting of the shipped configuration is read by a run that it concerns."""
 
 import dataclasses
+import shutil
 import sys
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -10,6 +11,7 @@ import pytest
 from velm_train.cli.build_detector import make_detector
 from velm_train.cli.compose import load_config
 from velm_train.cli.main import main
+from velm_train.cli.tasks import run_task
 from velm_train.config.detectors import DETECTORS
 from velm_train.detectors.protocol import Detector
 
@@ -50,16 +52,62 @@ def read_by_synthesis(run_again, mvtec_style: Path) -> frozenset[str]:
 
 
 @pytest.fixture
+def read_by_compare(run_again, road, tmp_path: Path) -> frozenset[str]:
+    copy = shutil.copytree(road.folder, tmp_path / "copy" / "run")
+    return run_again("task=compare", f"runs=[{road.folder},{copy}]").read
+
+
+@pytest.fixture
+def read_by_model_export(run_again, road, tmp_path: Path) -> frozenset[str]:
+    folder = f"export.folder={tmp_path / 'export'}"
+    return run_again("task=export", f"ckpt={road.folder}", folder, "export.num_images=1").read
+
+
+@pytest.fixture
+def read_by_scoring(watch, tmp_path: Path) -> set[str]:
+    """What scoring reads: a table of named types, and answers in words."""
+    table, truth, answers = (tmp_path / name for name in ("answers.csv", "truth.json", "answers.json"))
+    table.write_text("image_id,category,defect_type,answer\na,nut,cut,cut\n")
+    truth.write_text('[{"image": "candle/0.JPG", "questions": ["What?"], "answers": ["a spot"]}]')
+    answers.write_text('[{"image": "candle/0.JPG", "answers": ["a spot"]}]')
+    benchmark = ("score.format=visa_dr_reasoning", f"score.truth={truth}")
+    read: set[str] = set()
+    for number, words in enumerate([[f"predictions={table}"], [f"predictions={answers}", *benchmark]]):
+        with watch() as seen:
+            run_task(load_config(["task=score", *words]), run_folder=tmp_path / f"scored{number}")
+        read |= seen
+    return read
+
+
+@pytest.fixture
+def read_by_predict(run_alone, road) -> set[str]:
+    picture = next((road.artifacts / "textures").glob("*/wood_oak/test/good/*.png"))
+    words = ("task=predict", f"ckpt={road.folder}", f"input={picture}", "category=wood_oak")
+    own = ("ckpt", "input", "category", "predict.")  # it looks at all others to refuse them
+    return {key for key in run_alone(*words).read if key.startswith(own)}
+
+
+@pytest.fixture
 def read_with_own_images(run_again, mvtec_style: Path) -> frozenset[str]:
     return run_again("task=detect", "dataset=mvtec_style", f"dataset.root={mvtec_style}").read
 
 
 def test_every_setting_is_read(
-    road, read_by_preview, read_by_export, read_by_synthesis, read_with_own_images, read_at_the_start
+    road,
+    read_by_preview,
+    read_by_export,
+    read_by_synthesis,
+    read_by_compare,
+    read_by_scoring,
+    read_by_model_export,
+    read_by_predict,
+    read_with_own_images,
+    read_at_the_start,
 ) -> None:
     every = set(leaves(dataclasses.asdict(load_config([]))))
     read = road.read | read_by_preview | read_by_export | read_by_synthesis
-    read |= read_with_own_images | read_at_the_start
+    read |= read_by_predict
+    read |= read_by_compare | read_by_scoring | read_by_model_export | read_with_own_images | read_at_the_start
     whole = ("defects.recipes.", *(f"detector.{name}" for name in DETECTORS if name != "patchcore"))
     unread = sorted(key for key in every - read if not key.startswith(whole))
     assert "defects.recipes" in read

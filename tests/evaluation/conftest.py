@@ -1,5 +1,6 @@
 """Gated images without a tokenizer, and a model that counts what it is asked."""
 
+import contextlib
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -8,7 +9,7 @@ import pytest
 import torch
 from torch import nn
 
-from velm_train.collation.collate import ViewFeatures, collate
+from velm_train.collation.collate import collate
 from velm_train.collation.render import EncodedSample
 from velm_train.core.batch import IGNORE_INDEX, Batch, VisionEvidence
 from velm_train.core.records import GateDecision, InstructionSample, Message, Option, Region, View
@@ -97,9 +98,9 @@ class CountingModel(nn.Module):
 
     identity = "counting"
     evidence_identity = "counting"
-    token_grid_hw = (1, 2)
-    num_first_look = 1
+    feature_dtype = torch.float32
     num_second_look = 0
+    max_context = 100
 
     def __init__(self, table: dict[int, float]) -> None:
         super().__init__()
@@ -127,8 +128,18 @@ class CountingModel(nn.Module):
             map_scores=torch.zeros(1, 2),
         )
 
+    def view_token_ids(self, size_hw: tuple[int, int]) -> tuple[int, ...]:
+        del size_hw
+        return (0,)
+
     def training_output(self, batch: Batch) -> object:
         raise NotImplementedError
+
+    def merged_for_inference(self) -> contextlib.AbstractContextManager[None]:
+        return contextlib.nullcontext()
+
+    def first_look_only(self) -> contextlib.AbstractContextManager[None]:
+        return contextlib.nullcontext()
 
     def trainable_groups(self) -> dict[str, list[nn.Parameter]]:
         return {}
@@ -159,13 +170,10 @@ def counting_model() -> CountingModel:
 
 
 @pytest.fixture
-def scorer_of() -> Callable[..., OptionScorer]:
+def scorer_of(one_tile) -> Callable[..., OptionScorer]:
     def make(model: CountingModel, *, batch_size: int = 2) -> OptionScorer:
-        features = ViewFeatures(
-            final=np.ones((2, 3), np.float32),
-            levels=np.ones((1, 2, 3), np.float32),
-            map_scores=np.zeros(2, np.float32),
-            grid_hw=(1, 2),
+        features = one_tile(
+            np.ones((2, 3), np.float32), np.ones((1, 2, 3), np.float32), np.zeros(2, np.float32), grid_hw=(1, 2)
         )
 
         def collate_prompts(encoded: Sequence[EncodedSample]) -> Batch:

@@ -2,10 +2,11 @@
 
 import numpy as np
 import pytest
+import torch
 from sklearn.linear_model import LogisticRegression
 from sklearn.preprocessing import StandardScaler
 
-from velm_train.collation.collate import ViewFeatures
+from velm_train.core.batch import VisionEvidence
 from velm_train.core.errors import DataError
 from velm_train.evaluation.baselines import (
     DEFAULT_INVERSE_PENALTY,
@@ -72,17 +73,30 @@ def test_prototypes_equal_the_written_out_cosine():
     np.testing.assert_allclose(made.log_probabilities(features[7:8])[0], np.log(weights / weights.sum()), atol=1e-4)
 
 
-def test_pooling_weighs_tokens_by_the_map_and_ignores_padding():
-    final = np.array([[1.0, 2.0], [3.0, 6.0], [100.0, 100.0]], np.float32)
-    view = ViewFeatures(
-        final=final,
-        levels=np.zeros((1, 3, 2), np.float32),
-        map_scores=np.array([1.0, 3.0, 9.0], np.float32),
-        grid_hw=(1, 2),
-    )
+def test_pooling_weighs_tokens_by_the_map_and_ignores_padding(one_tile):
+    final, levels = np.array([[1.0, 2.0], [3.0, 6.0], [100.0, 100.0]], np.float32), np.zeros((1, 3, 2), np.float32)
+    view = one_tile(final, levels, np.array([1.0, 3.0, 9.0], np.float32), grid_hw=(1, 2))
     np.testing.assert_allclose(pool(view), [2.5, 5.0, 2.0, 4.0])
-    no_map = ViewFeatures(final=final, levels=view.levels, map_scores=np.zeros(3, np.float32), grid_hw=(1, 2))
+    no_map = one_tile(final, levels, np.zeros(3, np.float32), grid_hw=(1, 2))
     np.testing.assert_allclose(pool(no_map), [2.0, 4.0, 2.0, 4.0])
+
+
+def test_pooling_takes_the_tokens_of_all_tiles(tiles):
+    """Three tiles of 1 x 2, 1 x 2 and 1 x 1 tokens hold 1 to 5; the map is 1 on the last, 0 elsewhere."""
+    np.testing.assert_allclose(pool(tiles), [5.0, 3.0])
+
+
+@pytest.fixture
+def tiles():
+    return VisionEvidence(
+        final=torch.tensor([[1.0, 2.0], [3.0, 4.0], [5.0, 99.0]])[..., None],
+        levels=torch.zeros(1, 3, 2, 1),
+        grid_hw=torch.tensor([[1, 2], [1, 2], [1, 1]]),
+        view_index=torch.zeros(3, dtype=torch.long),
+        is_global=torch.tensor([False, False, True]),
+        valid=torch.tensor([[True, True], [True, True], [True, False]]),
+        map_scores=torch.tensor([[0.0, 0.0], [0.0, 0.0], [1.0, 7.0]]),
+    )
 
 
 def test_rows_follow_gate_regions_and_closed_list(image, question):

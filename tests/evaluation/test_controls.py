@@ -1,21 +1,31 @@
 """Blank evidence, and the part of the images that costly rows are scored on."""
 
 from collections import Counter
+from dataclasses import replace
 
 import numpy as np
 
 from velm_train.evaluation.controls import blank_lookup, grey_features, stratified_part
 
 
-def test_blank_is_a_mid_grey_picture_with_an_empty_map(counting_model, question):
+def test_blank_is_a_mid_grey_picture_with_an_empty_map(counting_model):
     blank = grey_features(counting_model, size_hw=(6, 8))
     (picture,) = counting_model.pictures
     assert picture.shape == (6, 8, 3)
     assert np.unique(picture).tolist() == [128]
-    assert blank.grid_hw == (1, 2)
+    assert blank.grid_hw.tolist() == [[1, 2]]
     assert not blank.map_scores.any()
+    assert blank.gt_scores is not None
+    assert blank.gt_scores.isnan().all()
+
+
+def test_every_view_is_answered_with_a_blank_of_its_size_which_is_encoded_once(counting_model, question):
     view = question("t/0", types=("crack",)).prompt.sample.views[0]
-    assert blank_lookup(blank)(view) is blank
+    wider = replace(view, box_xyxy=(1, 2, 11, 8))
+    lookup = blank_lookup(counting_model)
+    assert lookup(view) is lookup(view)
+    lookup(wider)
+    assert [picture.shape for picture in counting_model.pictures] == [(6, 8, 3), (6, 10, 3)]
 
 
 def test_part_keeps_stopped_images_and_every_type(image):

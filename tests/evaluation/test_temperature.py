@@ -21,6 +21,12 @@ def test_two_options_have_a_closed_form():
     assert fitted.num_rows == 4
 
 
+def test_answers_that_say_nothing_become_as_even_as_can_be():
+    fitted = fit_temperature([{"crack": 0.0, "hole": -9.0}] * 4, ["crack", "hole", "crack", "hole"])
+    assert fitted.value == pytest.approx(50.0)
+    assert fitted.note == "the model's confidence says nothing about being right"
+
+
 def test_a_known_temperature_is_recovered():
     rng = np.random.default_rng(0)
     rows, gold = [], []

@@ -1,17 +1,22 @@
 """Calibration error and risk-coverage against slow written-out versions."""
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
+from scipy import stats
+from sklearn.calibration import calibration_curve
 
 from velm_train.metrics.calibration import (
     aurc_values,
     calibration_scores,
+    expected_calibration_error,
     expected_calibration_error_values,
+    reliability_bins,
     risk_coverage_curve,
 )
-from velm_train.metrics.intervals import stratified_weights
+from velm_train.metrics.intervals import bootstrap_score, stratified_weights
 from velm_train.metrics.table import make_table
 
 LABELS = {"nut": ("bent", "cut", "rust"), "tile": ("oil", "crack")}
@@ -95,3 +100,56 @@ def test_enough_answers_have_figures_with_intervals(random_rows):
         assert 0 <= score.low <= score.high <= 1
         assert score.n == int(table.flagged.sum())
     assert "10 bins" in scores.expected_calibration_error.note
+
+
+def test_reliability_bins_agree_with_scikit_learn(row):
+    rng = np.random.default_rng(0)
+    confidence = rng.uniform(0.5, 1.0, size=100)
+    right = rng.random(100) < confidence
+    bins = reliability_bins(table_of(row, list(zip(confidence.tolist(), right.tolist(), strict=True))))
+    accuracy, mean_confidence = calibration_curve(right, confidence, n_bins=10, strategy="quantile")
+    assert [one.accuracy.n for one in bins] == [10] * 10
+    assert [one.accuracy.value for one in bins] == pytest.approx(accuracy.tolist())
+    assert [one.mean_confidence for one in bins] == pytest.approx(mean_confidence.tolist())
+    gaps = np.abs(accuracy - mean_confidence) / 10
+    table = table_of(row, list(zip(confidence.tolist(), right.tolist(), strict=True)))
+    value = expected_calibration_error_values(table, np.ones((1, 100)), among=table.flagged, num_bins=10)[0]
+    assert gaps.sum() == pytest.approx(value)
+
+
+def fresh(template, rng, error_rate):
+    """The template with new confidences and answers, without making rows."""
+    confidence = rng.uniform(0.5, 1.0, size=len(template))
+    right = rng.random(len(template)) < np.clip(confidence - error_rate, 0, 1)
+    pred = np.where(right, template.gt_type, template.gt_type - 1)  # "bent" instead of "cut"
+    return replace(template, confidence=confidence, pred_type=pred)
+
+
+@pytest.mark.parametrize("too_sure_by", [0.0, 0.05, 0.2])
+@pytest.mark.parametrize("num", [40, 150])
+def test_calibration_error_interval_covers_at_its_nominal_rate(row, too_sure_by, num):
+    """Over fresh samples the interval holds the true error at 95 % or more; percentiles of the bootstrap do not."""
+    rng = np.random.default_rng(1)
+    template = table_of(row, [(0.9, True)] * num)
+    weights = rng.multinomial(num, np.full(num, 1 / num), size=200).astype(np.float64)
+    covered = 0
+    for _ in range(80):
+        score = expected_calibration_error(fresh(template, rng, too_sure_by), weights, among=template.flagged)
+        covered += score.low <= too_sure_by + 1e-9 and too_sure_by <= score.high
+    assert covered >= stats.binom.ppf(0.001, 80, 0.95)
+
+
+def test_area_interval_covers_at_its_nominal_rate(row):
+    rng = np.random.default_rng(2)
+    template, num = table_of(row, [(0.9, True)] * 120), 120
+    many = table_of(row, [(0.9, True)] * 3000)
+    truth = float(
+        np.mean([aurc_values(fresh(many, rng, 0.1), np.ones((1, 3000)), among=many.flagged)[0] for _ in range(15)])
+    )
+    weights = rng.multinomial(num, np.full(num, 1 / num), size=200).astype(np.float64)
+    covered = 0
+    for _ in range(80):
+        table = fresh(template, rng, 0.1)
+        score = bootstrap_score(lambda w, t=table: aurc_values(t, w, among=t.flagged), weights, n=num)
+        covered += score.low <= truth <= score.high
+    assert covered >= stats.binom.ppf(0.001, 80, 0.95)

@@ -1,8 +1,11 @@
 """One-sided answers raise the alarm only where the truth is not one-sided."""
 
+import numpy as np
 import pytest
 
-from velm_train.metrics.collapse import collapse_check, combined_check, entropy_fraction
+from velm_train.core.scores import PairedDifference, Score
+from velm_train.metrics.collapse import collapse_check, combined_check, entropy_fraction, image_blind_check
+from velm_train.metrics.scoreboard import compare_predictions
 from velm_train.metrics.table import make_table
 
 LABELS = {"nut": ("bent", "cut", "rust"), "tile": ("oil", "crack")}
@@ -50,3 +53,57 @@ def test_alarm_in_one_category_is_named_in_the_combination(row):
     assert combined.note.startswith("nut:")
     assert combined_check({"tile": good}).alarm is False
     assert combined_check({}).alarm is None
+
+
+def planted(row, *, sees, num=60):
+    """Rows of a model that reads the picture or draws a type at random, and of the same model without pictures."""
+    rng = np.random.default_rng(0)
+    types = LABELS["nut"]
+    run, blind = [], []
+    for i in range(num):
+        truth, drawn, other = types[i % 3], types[rng.integers(3)], types[rng.integers(3)]
+        run.append(row(f"{i:03d}", truth, truth if sees and rng.random() < 0.8 else drawn))
+        blind.append(row(f"{i:03d}", truth, other))
+    return run, blind
+
+
+def blind_check_of(run, blind):
+    versus = compare_predictions(run, blind, label_sets=LABELS, num_bootstrap=200, seed=0)
+    return image_blind_check(versus, num_flagged_defects=len(run))
+
+
+def test_model_that_never_looks_trips_the_alarm_although_its_answers_vary(row):
+    run, blind = planted(row, sees=False)
+    assert collapse_check(make_table(run, label_sets=LABELS)).alarm is False
+    check = blind_check_of(run, blind)
+    assert check.alarm is True
+    assert check.gap.low <= 0 <= check.gap.high
+    assert "a grey picture instead of the image costs" in check.note
+
+
+def test_model_that_looks_does_not_trip_it_and_the_gap_is_what_looking_is_worth(row):
+    check = blind_check_of(*planted(row, sees=True))
+    assert check.alarm is False
+    assert check.gap.low > 0.2
+    assert check.note == ""
+
+
+def test_constant_answer_trips_both_alarms(row):
+    run = [row(f"{i:03d}", LABELS["nut"][i % 3], "cut") for i in range(30)]
+    assert collapse_check(make_table(run, label_sets=LABELS)).alarm is True
+    check = blind_check_of(run, run)
+    assert (check.alarm, check.gap.value) == (True, 0.0)
+
+
+def test_few_defects_or_no_figure_give_no_verdict_about_looking(row):
+    run, blind = planted(row, sees=True, num=9)
+    check = blind_check_of(run, blind)
+    assert check.alarm is None
+    assert "needs 10 flagged defects, has 9" in check.note
+    missing = PairedDifference(
+        difference=Score.undefined("no defective images"),
+        num_only_first_right=0,
+        num_only_other_right=0,
+        mcnemar_p_value=1.0,
+    )
+    assert image_blind_check(missing, num_flagged_defects=50).note == "no defective images"

@@ -84,3 +84,27 @@ def test_pooling_keeps_the_mean_over_the_image():
 def test_box_outside_the_image_is_refused():
     with pytest.raises(DataError, match="61x95"):
         pool_map(np.zeros((6, 10), dtype=np.float32), (61, 95), (0, 0, 96, 61), (2, 3))
+
+
+@pytest.mark.parametrize("grid_hw", [(4, 7), (3, 2)])
+def test_pooling_a_tile_is_pooling_its_part_of_the_box(grid_hw):
+    """The box is 64 x 40 px; the tile shows its right half and its lower three quarters."""
+    anomaly_map = np.random.default_rng(0).random((6, 10)).astype(np.float32)
+    pooled = pool_map(anomaly_map, (61, 95), (10, 3, 74, 43), grid_hw, tile_xyxy=(0.5, 0.25, 1.0, 1.0))
+    np.testing.assert_allclose(pooled, pool_map(anomaly_map, (61, 95), (42, 13, 74, 43), grid_hw), rtol=1e-6)
+
+
+def test_padding_of_a_tile_counts_for_nothing_although_the_image_goes_on_there():
+    """A box of 20 x 10 px is padded to a square above and below: tokens are 5 px high, the middle two are image."""
+    anomaly_map = np.arange(61 * 95, dtype=np.float32).reshape(61, 95)
+    box = (30, 20, 50, 30)
+    padded = pool_map(anomaly_map, (61, 95), box, (4, 2), tile_xyxy=(0.0, -0.5, 1.0, 1.5))
+    np.testing.assert_allclose(padded[1:3], pool_map(anomaly_map, (61, 95), box, (2, 2)), rtol=1e-6)
+    assert not padded[[0, 3]].any()
+
+
+def test_token_that_is_partly_padding_has_the_average_of_its_other_part():
+    anomaly_map = np.arange(61 * 95, dtype=np.float32).reshape(61, 95)
+    box = (30, 20, 50, 30)
+    (row, _) = pool_map(anomaly_map, (61, 95), box, (2, 2), tile_xyxy=(0.0, -0.5, 1.0, 1.5))
+    np.testing.assert_allclose(row, pool_map(anomaly_map, (61, 95), box, (2, 2))[0], rtol=1e-6)

@@ -4,8 +4,9 @@ from xml.etree import ElementTree as ET
 
 import pytest
 
+from velm_train.core.answer_scores import ReliabilityBin
 from velm_train.core.scores import RiskPoint, Score
-from velm_train.reporting.plots import interval_strip, risk_coverage_plot, score_histogram
+from velm_train.reporting.plots import interval_strip, reliability_plot, risk_coverage_plot, score_histogram
 
 
 def drawn_histogram(**changes):
@@ -48,6 +49,26 @@ def test_curve_ends_at_the_right_and_states_the_whole_error():
     end = next(picture.iter("polyline")).get("points").split()[-1]
     assert end == "350.0,14.0"
     assert "30.0 % are wrong" in picture.find("desc").text
+
+
+def reliability_bin(confidence, k, n):
+    accuracy = Score(value=k / n, low=k / n / 2, high=1.0, n=n, k=k, interval="clopper-pearson", note="")
+    return ReliabilityBin(mean_confidence=confidence, accuracy=accuracy)
+
+
+def test_reliability_on_the_diagonal_is_drawn_on_the_diagonal():
+    before, after = [reliability_bin(0.75, 3, 4)], [reliability_bin(0.5, 1, 2), reliability_bin(1.0, 4, 4)]
+    picture = ET.fromstring(reliability_plot(before, after, title="t"))
+    diagonal = next(line for line in picture.iter("line") if line.get("class") == "grid")
+    (x0, y0), (x1, y1) = ((float(diagonal.get(f"x{i}")), float(diagonal.get(f"y{i}"))) for i in (1, 2))
+    dots = list(picture.iter("circle"))
+    assert [dot.get("class") for dot in dots] == ["series-before", "series-after", "series-after"]
+    for dot in dots:
+        x, y = float(dot.get("cx")), float(dot.get("cy"))
+        assert (y - y0) / (y1 - y0) == pytest.approx((x - x0) / (x1 - x0), abs=0.01)
+    assert picture.find("desc").text == (
+        "Of 2 answers at about 50 % 1 are right; of 4 answers at about 100 % 4 are right."
+    )
 
 
 def test_strip_places_value_and_interval_in_percent():

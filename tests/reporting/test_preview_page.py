@@ -109,7 +109,7 @@ def samples():
     )
     row = TokenRow(task="name_type", num_samples=3, text=numbers, image=numbers, supervised=numbers, total=numbers)
     return SampleSection(
-        cards=(card,), tokens=(row,), num_samples=3, max_tokens=13, tokens_per_view=14, num_questions=1
+        cards=(card,), tokens=(row,), num_samples=3, max_tokens=13, tokens_per_view=(14, 14), num_questions=1
     )
 
 

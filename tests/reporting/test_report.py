@@ -10,7 +10,7 @@ import pytest
 from velm_train.core.errors import DataError
 from velm_train.reporting.report import render_report, write_report
 
-_VOID = {"meta", "br", "img", "rect", "line", "circle", "polyline"}
+_VOID = {"meta", "br", "img", "input", "rect", "line", "circle", "polyline"}
 
 
 class Page(HTMLParser):
@@ -45,13 +45,16 @@ def test_every_tag_is_closed_in_order(text):
     assert Page(text).open == []
 
 
-def test_page_needs_no_script_and_no_other_file(text):
+def test_page_needs_no_other_file_and_allows_none(text):
     page = Page(text)
-    assert not [tag for tag, _ in page.tags if tag in {"script", "link", "iframe"}]
+    assert not [tag for tag, _ in page.tags if tag in {"link", "iframe"}]
+    assert [attributes for tag, attributes in page.tags if tag == "script"] == [{}]
+    policy = next(a["content"] for tag, a in page.tags if a.get("http-equiv") == "Content-Security-Policy")
+    assert policy.startswith("default-src 'none'; img-src data:;")
     addresses = [v for _, attributes in page.tags for k, v in attributes.items() if k in {"src", "href"}]
     assert all(address.startswith(("data:", "#")) for address in addresses)
     assert "url(" not in text
-    assert "http" not in re.sub(r'src="data:[^"]*"', "", text)
+    assert not re.search(r"https?:|//[a-z]", re.sub(r'src="data:[^"]*"', "", text))
 
 
 def test_links_inside_the_page_have_targets(text):
@@ -94,6 +97,14 @@ def test_text_from_outside_is_escaped(text):
         "f" * 64,
         "prefers-color-scheme: dark",
         "reused",
+        "better than “majority type”, which looks at no picture: +30.0 points, +25.0 to +35.0",
+        "no mask &lt;known&gt;",
+        "0 to 3",
+        "nut: 14 named right, 1 missed by the gate, 1 flagged, but “no defect” answered, 3 wrong type, 1 none of these",
+        "names that mean nothing",
+        "object not named",
+        "1 of 30 test images, chosen by their names alone: 1 of 3 wrong name.",
+        "Second look” outlines the cells",
     ],
 )
 def test_page_says(text, said):
@@ -124,11 +135,30 @@ def test_one_group_alone_is_shown_once(content):
 
 def test_page_without_examples_gates_and_timing_is_still_whole(content):
     manifest = replace(content.manifest, checkout=None, stages=(), hashes={}, seeds={})
-    bare = replace(content, notices=(), gates=(), examples=(), licences=(), display_names={}, manifest=manifest)
+    facts = replace(content.page, notices=(), gates=(), errors=(), shown=(), licences=(), display_names={})
+    bare = replace(content, page=facts, examples=(), language=(), manifest=manifest)
     page = render_report(bare)
     assert Page(page).open == []
     assert "not a git checkout" in page
     assert "No examples were kept." in page
+
+
+def test_reason_for_missing_second_looks_is_said(content):
+    facts = replace(content.page, second_looks=(), second_look_note="there is <no> adapter")
+    page = render_report(replace(content, page=facts))
+    assert "The second look is not drawn: there is &lt;no&gt; adapter." in page
+
+
+def test_filter_for_abstention_is_offered_only_if_the_run_abstains(content):
+    assert 'name="look"' in render_report(content)
+    assert 'name="look"' not in render_report(replace(content, page=replace(content.page, abstain_below=0.0)))
+
+
+def test_errors_of_several_categories_are_added_up_first(content):
+    one = content.page.errors[0]
+    page = render_report(replace(content, page=replace(content.page, errors=(one, replace(one, category="bolt")))))
+    assert page.index('<th scope="row">all</th>') < page.index('aria-label="nut: 14 named right')
+    assert "all: 28 named right, 2 missed by the gate" in page
 
 
 def test_report_without_a_row_is_refused(content):

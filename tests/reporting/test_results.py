@@ -8,8 +8,8 @@ from velm_train.core.errors import ArtifactError
 from velm_train.reporting.results import Results, read_results, write_results
 
 
-def test_results_survive_the_way_through_the_file(tmp_path, scoreboard, manifest):
-    results = Results(scoreboard=scoreboard, manifest=manifest)
+def test_results_survive_the_way_through_the_file(tmp_path, scoreboard, manifest, language, page):
+    results = Results(scoreboard=scoreboard, manifest=manifest, language=language, page=page)
     write_results(results, tmp_path / "results.json")
     assert read_results(tmp_path / "results.json") == results
 
@@ -20,7 +20,7 @@ def test_other_schema_version_is_refused(tmp_path, scoreboard, manifest):
     body = json.loads(path.read_text())
     body["schema_version"] = 0
     path.write_text(json.dumps(body))
-    with pytest.raises(ArtifactError, match="schema version 0, expected 1"):
+    with pytest.raises(ArtifactError, match="schema version 0, expected 3"):
         read_results(path)
 
 

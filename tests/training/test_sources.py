@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from velm_train.collation.collate import ViewFeatures, view_anomalous_by_answer
+from velm_train.collation.collate import view_anomalous_by_answer
 from velm_train.collation.render import EncodedSample
 from velm_train.core.errors import DataError
 from velm_train.core.records import InstructionSample, Message, View
@@ -93,12 +93,9 @@ def test_a_view_shown_in_several_samples_counts_once():
     assert [fact.num_tokens for fact in alignment_facts(made, num_tokens=6)] == [6] * 5
 
 
-def test_batches_hold_features_words_and_labels():
-    features = ViewFeatures(
-        final=np.ones((6, 2), np.float32),
-        levels=np.ones((1, 6, 2), np.float32),
-        map_scores=np.full(6, 2, np.float32),
-        grid_hw=(2, 3),
+def test_batches_hold_features_words_and_labels(one_tile):
+    features = one_tile(
+        np.ones((6, 2), np.float32), np.ones((1, 6, 2), np.float32), np.full(6, 2, np.float32), grid_hw=(2, 3)
     )
     batch = collate_alignment(items(sample("glue_strip", "glue_strip")), features=lambda _: features)
     assert batch.view_word.tolist() == [0, 1, 1]

@@ -5,14 +5,14 @@ DINOv2: Oquab et al. 2023, arXiv 2304.07193.
     (B, 3, H, W) -> patches of 14 x 14 -> block 3 -> 6 -> 9 -> 12 -> layernorm: each (B, C, H / 14, W / 14)
 """
 
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import torch
 from jaxtyping import Float
 
 from velm_train.backbones.protocol import FeatureMaps, LayerInfo, require_layers, require_multiple
+from velm_train.backbones.quiet import quiet_transformers
 from velm_train.core.errors import AssetError
 from velm_train.core.hashing import sha256_file, sha256_json
 
@@ -22,20 +22,6 @@ _STD = (0.229, 0.224, 0.225)
 
 _DEPTHS = (3, 6, 9, 12)
 _FINAL = "final"
-
-
-@contextmanager
-def _without_bars() -> Iterator[None]:
-    """Keeps transformers from drawing a bar of its own across the program's."""
-    from transformers.utils import logging as transformers_logging  # noqa: PLC0415 - slow to import
-
-    shows_bars = transformers_logging.is_progress_bar_enabled()
-    transformers_logging.disable_progress_bar()
-    try:
-        yield
-    finally:
-        if shows_bars:
-            transformers_logging.enable_progress_bar()
 
 
 class Dinov2Backbone:
@@ -62,7 +48,7 @@ class Dinov2Backbone:
         from transformers import Dinov2Model  # noqa: PLC0415 - slow to import, and not every run has a transformer
 
         self._name = name
-        with _without_bars():
+        with quiet_transformers():
             self.model, report = Dinov2Model.from_pretrained(
                 folder, dtype=torch.float32, local_files_only=True, output_loading_info=True
             )
@@ -98,7 +84,7 @@ class Dinov2Backbone:
         require_multiple(height, width, of=self._patch_size, backbone=self._name)
         pixels = (images.to(self._mean.device, torch.float32) - self._mean) / self._std
         tokens = self._tokens(pixels, layers=layers)
-        shape = (len(images), -1, height // self._patch_size, width // self._patch_size)
+        shape = (images.shape[0], -1, height // self._patch_size, width // self._patch_size)
         return {layer: tokens[layer][:, 1:].mT.reshape(shape).contiguous() for layer in layers}
 
     def _tokens(self, pixels: Float[torch.Tensor, "B 3 H W"], *, layers: Sequence[str]) -> dict[str, torch.Tensor]:

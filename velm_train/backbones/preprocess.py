@@ -27,7 +27,10 @@ def resize_batch(images: Sequence[UInt8[np.ndarray, "_ _ 3"]], size_hw: SizeHW) 
     """
     if not images or any(image.size == 0 for image in images):
         raise DataError(f"resize to {size_hw}: got {[image.shape for image in images]}; every picture needs pixels")
-    return torch.cat([_resize(image, size_hw) for image in images])
+    batch = torch.empty(len(images), 3, *size_hw)
+    for image, pixels in zip(images, batch, strict=True):
+        pixels.copy_(_resize(image, size_hw)[0])
+    return batch
 
 
 def _resize(image: RGBImage, size_hw: SizeHW) -> torch.Tensor:

@@ -84,6 +84,9 @@ class TimmBackbone:
                 "preprocessing": {"mean": config["mean"], "std": config["std"]},
             }
         )
+        # Convolutions are up to 1.7 times as fast with channels last; models of tokens gain nothing.
+        self._memory_format = torch.channels_last if self._num_prefix_tokens is None else torch.contiguous_format
+        self.model.to(memory_format=self._memory_format)
         self._mean = torch.tensor(config["mean"], device=device).reshape(3, 1, 1)
         self._std = torch.tensor(config["std"], device=device).reshape(3, 1, 1)
 
@@ -104,7 +107,8 @@ class TimmBackbone:
                 f"backbone {self._name} got images of {height}x{width} pixels but takes one size alone; "
                 f"resize to {fixed_height}x{fixed_width} or choose another model"
             )
-        pixels = (images.to(self._mean.device, torch.float32) - self._mean) / self._std
+        pixels = (images.to(self._mean.device, torch.float32) - self._mean).div_(self._std)
+        pixels = pixels.contiguous(memory_format=self._memory_format)
         indices = sorted({self._index_of[layer] for layer in layers})
         to_the_end = _FINAL in layers
         output = self.model.forward_intermediates(

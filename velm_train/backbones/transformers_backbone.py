@@ -16,6 +16,7 @@ from safetensors import SafetensorError
 from torch import nn
 
 from velm_train.backbones.protocol import FeatureMaps, LayerInfo, require_layers, require_multiple
+from velm_train.backbones.quiet import quiet_transformers
 from velm_train.backbones.weights import find_in_hub_cache
 from velm_train.core.errors import AssetError, ConfigError
 from velm_train.core.hashing import sha256_file, sha256_json
@@ -122,7 +123,7 @@ class TransformersBackbone:
         require_multiple(height, width, of=self._patch_size, backbone=self._name)
         pixels = (images.to(self._mean.device, torch.float32) - self._mean) / self._std
         tokens = self._tokens(pixels, layers=layers)
-        shape = (len(images), -1, height // self._patch_size, width // self._patch_size)
+        shape = (images.shape[0], -1, height // self._patch_size, width // self._patch_size)
         return {
             layer: tokens[layer][:, self._num_prefix_tokens :].mT.reshape(shape).float().contiguous()
             for layer in layers
@@ -198,28 +199,12 @@ def _require_files(folder: Path, *, name: str) -> list[Path]:
     return weights
 
 
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Keeps transformers from drawing a bar of its own and from listing the weights of a tower that is not wanted."""
-    from transformers.utils import logging as transformers_logging  # noqa: PLC0415 - slow to import
-
-    verbosity, shows_bars = transformers_logging.get_verbosity(), transformers_logging.is_progress_bar_enabled()
-    transformers_logging.set_verbosity_error()
-    transformers_logging.disable_progress_bar()
-    try:
-        yield
-    finally:
-        transformers_logging.set_verbosity(verbosity)
-        if shows_bars:
-            transformers_logging.enable_progress_bar()
-
-
 def _load(folder: Path, kind: _Kind, *, name: str) -> nn.Module:
     import transformers  # noqa: PLC0415 - slow to import, and not every run has a transformer
 
     model_class = getattr(transformers, kind.model_class)
     try:
-        with _quiet():
+        with quiet_transformers():
             model, report = model_class.from_pretrained(
                 folder,
                 dtype=torch.float32,

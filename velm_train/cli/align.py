@@ -14,6 +14,7 @@ from velm_train.cli.workshop import Workshop
 from velm_train.collation.collate import view_anomalous_by_answer
 from velm_train.collation.render import PromptRenderer
 from velm_train.core.artifacts import StageKey
+from velm_train.models.build import BuiltModel
 from velm_train.models.embedded.embedded import EmbeddedVLM
 from velm_train.pipeline.features import FeatureReader, ground_truth_of
 from velm_train.training.alignment import AlignmentLoss, Vocabulary, make_vocabulary
@@ -43,13 +44,19 @@ def align(
     prepared: Prepared,
     material: Material,
     *,
-    model: EmbeddedVLM,
+    model: BuiltModel,
     renderer: PromptRenderer,
     features: FeatureReader,
 ) -> str:
-    """Trains and loads projector and adapter; returns the artefact's key, or "none" if the stage is skipped."""
+    """Trains and loads projector and adapter; returns the artefact's key, or "none" if the stage is skipped.
+
+    The projector of every other family comes with the checkpoint and knows the words already.
+    """
     config = shop.config
     if config.alignment.max_steps == 0:
+        return "none"
+    if not isinstance(model, EmbeddedVLM):
+        shop.progress.note("alignment is left out: only the embedded model's projector starts from nothing")
         return "none"
     vocabulary = _vocabulary(prepared, model=model, renderer=renderer)
     key = StageKey(

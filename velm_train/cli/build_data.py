@@ -24,6 +24,11 @@ from velm_train.datasets.published_splits import published_manifest
 from velm_train.datasets.split_files import split_path
 from velm_train.datasets.taxonomies import found_types, taxonomy_path
 
+NO_PART_OF_A_RUN = frozenset(
+    {"paths", "task", "runs", "compare", "predictions", "score", "ckpt", "input", "category", "predict"}
+)
+"""Settings that change nothing about a run: folders, and what tasks about finished runs read."""
+
 
 def make_assets(config: Config, *, progress: Progress) -> AssetLibrary:
     """Returns the library of pinned weights and images."""
@@ -128,6 +133,6 @@ def label_sets(taxonomy: Taxonomy, records: Sequence[ImageRecord]) -> dict[str, 
 
 
 def config_hash(config: Config) -> str:
-    """Returns the hash of every setting but the folders and the task."""
+    """Returns the hash of every setting that a run depends on: not the folders, not what other tasks read."""
     body = dataclasses.asdict(config)
-    return sha256_json({name: body[name] for name in body if name not in {"paths", "task"}})
+    return sha256_json({name: body[name] for name in body if name not in NO_PART_OF_A_RUN})

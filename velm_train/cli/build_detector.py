@@ -68,6 +68,7 @@ def _by_neighbours(
             smoothing_sigma=detector.smoothing_sigma,
             score_top_fraction=detector.score_top_fraction,
             score_diffuse=detector.score_diffuse,
+            even_edges=detector.patchcore.even_edges,
             reweight=detector.patchcore.reweight,
             num_neighbours=detector.patchcore.num_neighbours,
             seed=seed,

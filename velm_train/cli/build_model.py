@@ -6,14 +6,20 @@ from typing import Any, cast
 import torch
 
 from velm_train.assets.library import AssetLibrary
-from velm_train.collation.render import PromptRenderer, embedded_renderer
+from velm_train.collation.render import FamilyViews, PromptRenderer, embedded_renderer
 from velm_train.config import Config
+from velm_train.core.errors import ConfigError
 from velm_train.core.records import ViewKind
 from velm_train.instructions.builder import OptionSampling, TaskMix
 from velm_train.instructions.wording import Wording
-from velm_train.models.build import LANGUAGE_MODEL, build_embedded
+from velm_train.models.build import LANGUAGE_MODEL, BuiltModel, build_embedded
 from velm_train.models.embedded.embedded import EmbeddedVLM
-from velm_train.models.embedded.vision import VisionSettings
+from velm_train.models.embedded.vision import DEFAULT_LEVELS, VisionSettings
+from velm_train.models.families.build import FamilyName
+from velm_train.models.families.hub import AttnImplementation, HubSettings, build_family
+from velm_train.models.families.load import find_checkpoint
+from velm_train.models.families.model import HFVisionLanguageModel
+from velm_train.models.families.writer import INSPECT_TOKEN
 from velm_train.models.look_twice.adapter import LookTwiceSettings
 from velm_train.models.lora import LoraSettings
 from velm_train.training.fit import Engine
@@ -58,43 +64,145 @@ def wording(config: Config) -> Wording:
     )
 
 
-def make_model(config: Config, *, assets: AssetLibrary) -> EmbeddedVLM:
-    """Builds the model with fresh adapters; the vision towers load when first needed."""
+def make_model(config: Config, *, assets: AssetLibrary) -> BuiltModel:
+    """Builds the model with fresh adapters on the CPU; the embedded vision towers load when first needed.
+
+    Raises:
+        AssetError: if the weights are not there and cannot be fetched.
+        ConfigError: if the settings do not fit the family.
+    """
+    if config.model.embedded is None:
+        return _make_family(config, look_twice=_look_twice_settings(config), lora=_lora_settings(config))
+    sizes, levels = config.model.embedded, config.look_twice.levels
+    look_twice = _look_twice_settings(config)
     return build_embedded(
         assets=assets,
         vision=VisionSettings(
-            cnn_px=config.model.cnn_px,
-            vit_px=config.model.vit_px,
-            level_layers=tuple(config.look_twice.levels),
-            first_look_grid=config.model.first_look_grid,
+            cnn_px=sizes.cnn_px,
+            vit_px=sizes.vit_px,
+            level_layers=DEFAULT_LEVELS[look_twice.form] if levels is None else tuple(f"block{n}" for n in levels),
+            first_look_grid=sizes.first_look_grid,
             half_precision=config.model.dtype == "bfloat16",
         ),
-        look_twice=LookTwiceSettings(
-            source=cast("Any", config.look_twice.source),
-            form=cast("Any", config.look_twice.form),
-            pool=config.look_twice.pool,
-            dim=config.look_twice.dim,
-            steepness=config.look_twice.map_steepness,
-            prior_weight=config.look_twice.map_prior_weight,
-            score_noise=config.look_twice.score_noise,
-        ),
-        lora=LoraSettings(
-            r=config.lora.r,
-            alpha=config.lora.alpha,
-            dropout=config.lora.dropout,
-            variant=cast("Any", config.lora.variant),
-            targets=cast("Any", config.lora.targets),
-        ),
+        look_twice=look_twice,
+        lora=_lora_settings(config),
         seed=config.seed,
         dtype=DTYPES[config.model.dtype],
     )
 
 
-def make_renderer(model: EmbeddedVLM, *, assets: AssetLibrary) -> PromptRenderer:
-    """Returns what turns samples into token ids for this model."""
-    return embedded_renderer(
-        assets.ensure(LANGUAGE_MODEL), num_first_look=model.num_first_look, num_second_look=model.num_second_look
+def make_untuned(config: Config, *, assets: AssetLibrary) -> BuiltModel:
+    """Builds the model as it is before tuning.
+
+    The embedded one has fresh adapters, because its projector starts from nothing; any other is as it comes, without
+    LoRA and second look.
+    """
+    if config.model.embedded is not None:
+        return make_model(config, assets=assets)
+    return _make_family(config, look_twice=LookTwiceSettings(source="off"), lora=None)
+
+
+def _make_family(config: Config, *, look_twice: LookTwiceSettings, lora: LoraSettings | None) -> HFVisionLanguageModel:
+    hub, levels = config.model.hub, config.look_twice.levels
+    assert hub is not None
+    return build_family(
+        cast("FamilyName", config.model.family),
+        hub=HubSettings(
+            path=hub.path,
+            revision=hub.revision,
+            attn_implementation=cast("AttnImplementation", hub.attn_implementation),
+            min_pixels=hub.min_pixels,
+            max_pixels=hub.max_pixels,
+            max_views=hub.max_views,
+            train_projector=hub.train_projector,
+        ),
+        dtype=DTYPES[config.model.dtype],
+        level_layers=None if levels is None else tuple(levels),
+        look_twice=look_twice,
+        lora=lora,
+        seed=config.seed,
     )
+
+
+def _look_twice_settings(config: Config) -> LookTwiceSettings:
+    look_twice = config.look_twice
+    return LookTwiceSettings(
+        source=cast("Any", look_twice.source),
+        form=cast("Any", look_twice.form),
+        pool=look_twice.pool,
+        dim=look_twice.dim,
+        steepness=look_twice.map_steepness,
+        prior_weight=look_twice.map_prior_weight,
+        score_noise=look_twice.score_noise,
+    )
+
+
+def _lora_settings(config: Config) -> LoraSettings:
+    return LoraSettings(
+        r=config.lora.r,
+        alpha=config.lora.alpha,
+        dropout=config.lora.dropout,
+        variant=cast("Any", config.lora.variant),
+        targets=config.lora.targets,
+        vision=config.lora.vision,
+        quantisation=cast("Any", config.lora.quantisation),
+        rank_pattern={one.layers: one.r for one in config.lora.per_layer},
+        alpha_pattern={one.layers: one.alpha for one in config.lora.per_layer},
+        recompute=config.lora.recompute,
+    )
+
+
+def make_renderer(model: BuiltModel, *, assets: AssetLibrary) -> PromptRenderer:
+    """Returns what turns samples into token ids for this model, as it is now: with its second look or without."""
+    if isinstance(model, EmbeddedVLM):
+        return embedded_renderer(
+            assets.ensure(LANGUAGE_MODEL), num_first_look=model.num_first_look, num_second_look=model.num_second_look
+        )
+    writer = model.writer
+    return PromptRenderer(
+        writer.tokenizer,
+        image_token=writer.image_token,
+        inspect_token=INSPECT_TOKEN,
+        system_text=None,
+        family=FamilyViews(view_ids=writer, max_views=writer.max_views, max_tokens=model.max_context),
+    )
+
+
+def max_tokens(config: Config, *, model: BuiltModel) -> int:
+    """Returns how long a sample may be: what the settings say, or the language model's own context."""
+    limit = config.instructions.max_tokens
+    return model.max_context if limit is None else limit
+
+
+def make_device(config: Config) -> torch.device:
+    """Returns where the frozen towers and the answers are computed: where the trainer trains.
+
+    Raises:
+        ConfigError: if that is a GPU and there is none.
+    """
+    accelerator = config.trainer.accelerator
+    if accelerator == "cpu" or (accelerator == "auto" and not torch.cuda.is_available()):
+        return torch.device("cpu")
+    if not torch.cuda.is_available():
+        raise ConfigError(
+            "trainer.accelerator=gpu is not possible: torch finds no GPU here; choose trainer=cpu, or run "
+            "`python -m velm_train task=doctor` to see what this machine has"
+        )
+    return torch.device("cuda", torch.cuda.current_device())
+
+
+def require_machine(config: Config) -> None:
+    """Refuses a run whose device or checkpoint is not here, before anything is computed.
+
+    A checkpoint that is not here is fetched, unless the hub is not to be asked.
+
+    Raises:
+        AssetError: naming the folder of the checkpoint and how to fetch it.
+        ConfigError: if there is no GPU and one is asked for.
+    """
+    make_device(config)
+    if config.model.hub is not None and config.model.hub.path is not None:
+        find_checkpoint(config.model.hub.path, revision=config.model.hub.revision, offline=False)
 
 
 def make_engine(config: Config) -> Engine:
@@ -142,6 +250,8 @@ def training_settings(config: Config) -> dict[str, Any]:
     return {
         "max_steps": trainer.max_steps,
         "batch_size": trainer.batch_size,
+        "token_budget": trainer.token_budget,
+        "bucket_size": trainer.bucket_size,
         "accumulate": trainer.accumulate,
         "optimisation": adapter_optimisation(config),
         "bce_weight": trainer.bce_weight,

@@ -36,6 +36,7 @@ REACH_ALPHAS = (0.1, 0.05, 0.02, 0.01, 0.005)
 """Rates that the card says whether the normals suffice for."""
 
 PICTURE_SIDE_PX = 240
+CARD_PAGE = "gate_card.html"
 
 logger = logging.getLogger(__name__)
 
@@ -47,12 +48,8 @@ def publish_gate_card(shop: Workshop, prepared: Prepared, looked: Looked) -> Pat
         ResourceError: if the files cannot be written.
     """
     assert shop.run_folder is not None
-    with shop.stage("gate card"):
-        report = compose_report(shop, prepared, looked)
-        write_gate_card(report, shop.run_folder / "gate_card.json")
-        pictures = _pictures(report, looked, {record.image_id: record for record in prepared.records})
-        page = shop.run_folder / "gate_card.html"
-        write_atomic(page, render_gate_page(report, pictures=pictures, config_yaml=resolved_yaml(shop.config)))
+    report = write_gate_files(shop, prepared, looked)
+    page = shop.run_folder / CARD_PAGE
     for category in report.categories:
         for suspect in category.suspects:
             logger.warning("%s looks like no other normal image of %s", suspect.image_path, category.category)
@@ -61,6 +58,22 @@ def publish_gate_card(shop: Workshop, prepared: Prepared, looked: Looked) -> Pat
     shop.console.print(gate_table(report))
     shop.console.print(f"gate card: {page}", highlight=False, soft_wrap=True)
     return page
+
+
+def write_gate_files(shop: Workshop, prepared: Prepared, looked: Looked) -> GateReport:
+    """Writes gate_card.json and gate_card.html into the run folder and returns what they say.
+
+    Raises:
+        ResourceError: if the files cannot be written.
+    """
+    assert shop.run_folder is not None
+    with shop.stage("gate card"):
+        report = compose_report(shop, prepared, looked)
+        write_gate_card(report, shop.run_folder / "gate_card.json")
+        pictures = _pictures(report, looked, {record.image_id: record for record in prepared.records})
+        page = render_gate_page(report, pictures=pictures, config_yaml=resolved_yaml(shop.config))
+        write_atomic(shop.run_folder / CARD_PAGE, page)
+    return report
 
 
 def compose_report(shop: Workshop, prepared: Prepared, looked: Looked) -> GateReport:

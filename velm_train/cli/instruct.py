@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any, cast
 
 from velm_train.cli.build_model import (
+    make_device,
     option_sampling,
     question_views,
     task_mix,
@@ -21,7 +22,7 @@ from velm_train.core.hashing import sha256_json
 from velm_train.core.records import GatePolicy, InstructionSample, View
 from velm_train.instructions.finding import Finding
 from velm_train.instructions.store import sample_to_json, write_samples
-from velm_train.models.embedded.embedded import EmbeddedVLM
+from velm_train.models.build import BuiltModel
 from velm_train.pipeline.features import FeatureReader, MapSource, build_features
 from velm_train.pipeline.looking import GatedImage
 from velm_train.pipeline.samples import CropSettings, findings_of, questions_by_image, training_samples, views_in
@@ -63,14 +64,7 @@ def instruct(shop: Workshop, prepared: Prepared, looked: Looked) -> Material:
             wording=wording(config),
             seed=config.seed,
         )
-        questions = questions_by_image(
-            [finding for image in looked.test for finding in _findings(shop, looked, image)],
-            taxonomy=prepared.taught,
-            views=question_views(config),
-            num_option_orders=config.evaluation.option_orders,
-            with_descriptions=config.instructions.with_descriptions,
-            seed=config.seed,
-        )
+        questions = ask_about(shop, prepared, looked)
     if not built.kept:
         raise GateError("no training sample is left after gating; raise gate.training_alpha or protocol.k_shot")
     maps = {name: [gate.detector_hash, gate.pixel_threshold] for name, gate in looked.gates.items()}
@@ -85,6 +79,19 @@ def instruct(shop: Workshop, prepared: Prepared, looked: Looked) -> Material:
         questions=questions,
         dropped=tuple(f"{note.sample_id}: {note.reason}" for note in built.dropped),
         identity=identity,
+    )
+
+
+def ask_about(shop: Workshop, prepared: Prepared, looked: Looked) -> dict[str, list[list[InstructionSample]]]:
+    """Returns the questions about the test images: image_id -> region -> option orders."""
+    config = shop.config
+    return questions_by_image(
+        [finding for image in looked.test for finding in _findings(shop, looked, image)],
+        taxonomy=prepared.taught,
+        views=question_views(config),
+        num_option_orders=config.evaluation.option_orders,
+        with_descriptions=config.instructions.with_descriptions,
+        seed=config.seed,
     )
 
 
@@ -112,7 +119,7 @@ def reads_ground_truth(shop: Workshop) -> bool:
 
 
 def encode(
-    shop: Workshop, prepared: Prepared, looked: Looked, material: Material, *, model: EmbeddedVLM
+    shop: Workshop, prepared: Prepared, looked: Looked, material: Material, *, model: BuiltModel
 ) -> FeatureReader:
     """Runs the frozen towers over every view of the training samples and the test questions, once."""
     records = {record.image_id: record for record in prepared.records} if reads_ground_truth(shop) else {}
@@ -126,6 +133,7 @@ def encode(
     for purpose, samples in (("training", material.samples), ("test", tuple(test))):
         for sample in samples:
             views.setdefault(f"{sample.category}, {purpose}", []).extend(views_in([sample]))
+    model.to(make_device(shop.config))
     with shop.stage("encode views"):
         return build_features(
             store=shop.store,

@@ -95,7 +95,7 @@ def main() -> None:
             check_words(overrides)
         if not asks_hydra and not sweeps:
             config = load_config(overrides)
-            if config.task.name in {"fetch", "doctor"}:
+            if config.task.name in {"fetch", "doctor", "export"}:
                 from velm_train.cli.tasks import run_task
 
                 run_task(config, run_folder=None)

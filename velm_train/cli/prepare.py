@@ -12,6 +12,7 @@ from velm_train.cli.build_data import datasets_of, joint_taxonomy, make_manifest
 from velm_train.cli.build_detector import make_detector
 from velm_train.cli.read_data import read_records
 from velm_train.cli.workshop import Workshop
+from velm_train.config import Config
 from velm_train.core.artifacts import write_atomic
 from velm_train.core.audit import Finding
 from velm_train.core.errors import DataError, LeakError
@@ -162,8 +163,8 @@ def look_at(shop: Workshop, prepared: Prepared) -> Looked:
             for alpha in (config.gate.alpha, config.gate.training_alpha)
         )
     with shop.stage("find regions"):
-        training = _look_all(shop, prepared, detections, training_gates, roles=("train",))
-        test = _look_all(shop, prepared, detections, gates, roles=("test",))
+        training = look_all(shop, prepared, detections, training_gates, roles=("train",))
+        test = look_all(shop, prepared, detections, gates, roles=("test",))
     seen_training = tuple(image for image in training if image.group == "seen")
     if any(prepared.roles[record.image_id] == "train" and record.gt_label for record in prepared.records):
         require_training_images(seen_training)
@@ -178,7 +179,19 @@ def look_at(shop: Workshop, prepared: Prepared) -> Looked:
     return looked
 
 
-def _look_all(
+def region_settings(config: Config) -> RegionSettings:
+    """Returns how regions are cut from a map."""
+    regions = config.regions
+    return RegionSettings(
+        binarisation=cast("Binarisation", regions.binarisation),
+        min_area_px=regions.min_area_px,
+        merge_distance_px=regions.merge_distance_px,
+        max_regions=regions.max_regions,
+        diffuse_fraction=regions.diffuse_fraction,
+    )
+
+
+def look_all(
     shop: Workshop,
     prepared: Prepared,
     detections: dict[str, CategoryDetections],
@@ -186,14 +199,8 @@ def _look_all(
     *,
     roles: Sequence[Role],
 ) -> list[GatedImage]:
-    regions = shop.config.regions
-    settings = RegionSettings(
-        binarisation=cast("Binarisation", regions.binarisation),
-        min_area_px=regions.min_area_px,
-        merge_distance_px=regions.merge_distance_px,
-        max_regions=regions.max_regions,
-        diffuse_fraction=regions.diffuse_fraction,
-    )
+    """Decides about every image of the given roles; those that the detector cannot judge are left out, with a note."""
+    settings = region_settings(shop.config)
     wanted = [record for record in prepared.records if prepared.roles[record.image_id] in roles]
     found = {record.image_id: detections[record.category].detections[record.image_id] for record in wanted}
     judged = [record for record in wanted if found[record.image_id].out_of_sample]

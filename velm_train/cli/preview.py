@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from velm_train.cli.build_data import datasets_of
-from velm_train.cli.build_model import make_model, make_renderer
+from velm_train.cli.build_model import make_model, make_renderer, max_tokens
 from velm_train.cli.compose import resolved_yaml
 from velm_train.cli.instruct import instruct
 from velm_train.cli.prepare import give_roles, look_at, split
@@ -191,9 +191,12 @@ def _with_samples(shop: Workshop, content: PreviewContent, records: Sequence[Ima
     """Looks at the images, builds the samples, prints some and adds them to the page's content."""
     prepared = give_roles(shop, records)
     material = instruct(shop, prepared, look_at(shop, prepared))
-    renderer = make_renderer(make_model(shop.config, assets=shop.assets), assets=shop.assets)
+    model = make_model(shop.config, assets=shop.assets)
+    renderer = make_renderer(model, assets=shop.assets)
     chosen = choose_samples(material.samples, num_samples=shop.config.task.num_preview)
-    section = describe_samples(shop, material, chosen, renderer=renderer)
+    section = describe_samples(
+        shop, material, chosen, renderer=renderer, max_tokens=max_tokens(shop.config, model=model)
+    )
     for sample in chosen[: shop.config.task.num_preview]:
         shop.console.print(preview(renderer.encode(sample), renderer=renderer), highlight=False, markup=False)
         shop.console.print()
@@ -201,7 +204,7 @@ def _with_samples(shop: Workshop, content: PreviewContent, records: Sequence[Ima
     longest = section.tokens[-1].total.maximum
     if longest > section.max_tokens:
         notices.append(
-            f"The longest sample has {longest} tokens, more than instructions.max_tokens={section.max_tokens}; "
+            f"The longest sample has {longest} tokens, more than the {section.max_tokens} that are allowed; "
             "training will refuse it."
         )
     if material.dropped:

@@ -52,7 +52,12 @@ def choose_samples(samples: Sequence[InstructionSample], *, num_samples: int) ->
 
 
 def describe_samples(
-    shop: Workshop, material: Material, chosen: Sequence[InstructionSample], *, renderer: PromptRenderer
+    shop: Workshop,
+    material: Material,
+    chosen: Sequence[InstructionSample],
+    *,
+    renderer: PromptRenderer,
+    max_tokens: int,
 ) -> SampleSection:
     """Counts the tokens of all samples and draws the chosen ones.
 
@@ -60,18 +65,20 @@ def describe_samples(
         DataError: if a sample's text holds one of the tokenizer's control tokens, or a picture cannot be read.
     """
     with shop.progress.stage("counting tokens", total=len(material.samples)) as advance:
-        counted = []
+        counted: list[Counted] = []
+        places: set[int] = set()
         for sample in material.samples:
             tokens = count_tokens(renderer.encode(sample), renderer=renderer)
             counted.append(Counted(sample=sample, tokens=tokens))
+            places.update(renderer.num_places(sample))
             advance(1)
     width_px = shop.config.regions.contour_width_px
     return SampleSection(
         cards=tuple(sample_card(sample, renderer=renderer, contour_width_px=width_px) for sample in chosen[:MAX_CARDS]),
         tokens=token_rows(counted),
         num_samples=len(material.samples),
-        max_tokens=shop.config.instructions.max_tokens,
-        tokens_per_view=renderer.num_first_look + renderer.num_second_look,
+        max_tokens=max_tokens,
+        tokens_per_view=(min(places), max(places)),
         num_questions=len(material.questions),
     )
 

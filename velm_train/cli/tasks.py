@@ -10,17 +10,23 @@ import torch
 from velm_train.assets.registry import ASSET_NAMES
 from velm_train.backbones.load import BACKBONE_NAMES
 from velm_train.cli.audit_task import audit_task
+from velm_train.cli.build_model import require_machine
+from velm_train.cli.compare import compare_task
 from velm_train.cli.compose import experiment_names, load_config, resolved_yaml
 from velm_train.cli.doctor import ExperimentNeeds, collect_doctor_report
 from velm_train.cli.doctor_view import render_doctor_report
 from velm_train.cli.examine import examine
+from velm_train.cli.export_model import export_model
 from velm_train.cli.export_samples import export
 from velm_train.cli.gate_card import publish_gate_card
 from velm_train.cli.instruct import instruct
+from velm_train.cli.predict import predict
 from velm_train.cli.prepare import look_at, prepare
 from velm_train.cli.preview import preview_data
 from velm_train.cli.publish import publish
+from velm_train.cli.score import score_predictions
 from velm_train.cli.synthesise import synthesise_defects
+from velm_train.cli.system_file import write_system
 from velm_train.cli.teach import teach
 from velm_train.cli.workshop import Workshop, open_workshop
 from velm_train.config import Config
@@ -60,7 +66,14 @@ def _fetch(shop: Workshop) -> None:
 def required_assets(config: Config) -> tuple[str, ...]:
     """Returns the embedded assets that an experiment reads."""
     embedded = {config.detector.backbone} & set(BACKBONE_NAMES)
-    return tuple(sorted({*MODEL_ASSETS, *embedded, *READER_ASSETS.get(config.dataset.reader, ())}))
+    model = () if config.model.embedded is None else MODEL_ASSETS
+    return tuple(sorted({*model, *embedded, *READER_ASSETS.get(config.dataset.reader, ())}))
+
+
+def required_checkpoints(config: Config) -> tuple[str, ...]:
+    """Returns the hub ids of the models that an experiment loads."""
+    path = None if config.model.hub is None else config.model.hub.path
+    return () if path is None or Path(path).expanduser().is_dir() else (path,)
 
 
 def _doctor(shop: Workshop) -> None:
@@ -71,7 +84,9 @@ def _doctor(shop: Workshop) -> None:
         root = config.dataset.root
         embedded = config.dataset.reader in READER_ASSETS
         folders = {} if embedded else {"dataset.root": Path(root) if root else None}
-        needs[name] = ExperimentNeeds(assets=required_assets(config), folders=folders, hub_ids=())
+        needs[name] = ExperimentNeeds(
+            assets=required_assets(config), folders=folders, hub_ids=required_checkpoints(config)
+        )
     report = collect_doctor_report(
         folders={f"paths.{name}": Path(folder).expanduser() for name, folder in paths.items()},
         assets=shop.assets.status(),
@@ -114,6 +129,7 @@ def _run(shop: Workshop) -> None:
 
 def _road(shop: Workshop, *, evaluate: bool) -> None:
     """Trains, and with `evaluate` scores and reports; the loggers are closed whatever happens."""
+    require_machine(shop.config)
     prepared = prepare(shop)
     looked = look_at(shop, prepared)
     material = instruct(shop, prepared, looked)
@@ -121,6 +137,7 @@ def _road(shop: Workshop, *, evaluate: bool) -> None:
     failed = True
     try:
         taught = teach(shop, prepared, looked, material, loggers=loggers)
+        write_system(shop, prepared, looked, adapter_key=taught.adapter_key)
         if evaluate:
             examined = examine(shop, prepared, looked, material, taught)
             publish(shop, prepared, looked, material, taught, examined, loggers=loggers)
@@ -138,6 +155,10 @@ TASKS: dict[str, Callable[[Workshop], None]] = {
     "detect": _detect,
     "preview": preview_data,
     "audit": audit_task,
+    "compare": compare_task,
+    "score": score_predictions,
+    "predict": predict,
+    "export": export_model,
     "synthesise": synthesise_defects,
     "fetch": _fetch,
     "doctor": _doctor,

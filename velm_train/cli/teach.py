@@ -6,14 +6,22 @@ from pathlib import Path
 from typing import Any, cast
 
 from velm_train.cli.align import CHECKPOINT_NAME, align, note_continued, run_output
-from velm_train.cli.build_model import adapter_optimisation, make_engine, make_model, make_renderer, training_settings
+from velm_train.cli.build_model import (
+    adapter_optimisation,
+    make_engine,
+    make_model,
+    make_renderer,
+    max_tokens,
+    training_settings,
+)
 from velm_train.cli.instruct import Material, collator, encode
 from velm_train.cli.prepare import Looked, Prepared
+from velm_train.cli.trainables import trainables_of, trainables_table
 from velm_train.cli.workshop import Workshop
 from velm_train.collation.collate import require_fits, view_anomalous_by_answer
 from velm_train.collation.render import PromptRenderer
 from velm_train.core.artifacts import StageKey
-from velm_train.models.embedded.embedded import EmbeddedVLM
+from velm_train.models.build import BuiltModel
 from velm_train.pipeline.features import FeatureReader, ground_truth_of
 from velm_train.training.datamodule import SampleDataModule
 from velm_train.training.fit import FitSummary, fit_adapter
@@ -21,7 +29,7 @@ from velm_train.training.loggers import Logger
 from velm_train.training.losses import balanced_pos_weight
 from velm_train.training.sources import facts_of
 
-ADAPTER_VERSION = 1
+ADAPTER_VERSION = 2
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -34,7 +42,7 @@ class Taught:
         summary: of the training run, or None if a finished one was reused.
     """
 
-    model: EmbeddedVLM
+    model: BuiltModel
     renderer: PromptRenderer
     features: FeatureReader
     adapter_folder: Path
@@ -48,7 +56,7 @@ def teach(
     """Aligns the projector, then tunes LoRA, projector and look-twice adapter; finished stages are reused."""
     model = make_model(shop.config, assets=shop.assets)
     renderer = make_renderer(model, assets=shop.assets)
-    _require_fit(material, renderer=renderer, max_tokens=shop.config.instructions.max_tokens)
+    _require_fit(material, renderer=renderer, longest=max_tokens(shop.config, model=model))
     features = encode(shop, prepared, looked, material, model=model)
     with shop.stage("align"):
         alignment_key = align(shop, prepared, material, model=model, renderer=renderer, features=features)
@@ -72,20 +80,20 @@ def teach(
     )
 
 
-def _require_fit(material: Material, *, renderer: PromptRenderer, max_tokens: int) -> None:
+def _require_fit(material: Material, *, renderer: PromptRenderer, longest: int) -> None:
     """Refuses samples and questions that are too long before anything is computed from them."""
     for sample in material.samples:
-        require_fits(renderer.encode(sample), max_tokens=max_tokens)
+        require_fits(renderer.encode(sample), max_tokens=longest)
     for regions in material.questions.values():
         for question in (question for orders in regions for question in orders):
-            require_fits(renderer.encode_prompt(question), max_tokens=max_tokens)
+            require_fits(renderer.encode_prompt(question), max_tokens=longest)
 
 
 def _tune(
     shop: Workshop,
     material: Material,
     *,
-    model: EmbeddedVLM,
+    model: BuiltModel,
     renderer: PromptRenderer,
     features: FeatureReader,
     alignment_key: str,
@@ -104,8 +112,10 @@ def _tune(
         },
     )
     summaries: list[FitSummary] = []
+    trainables = trainables_of(shop, model)
 
     def build(folder: Path) -> None:
+        shop.console.print(trainables_table(trainables))
         encoded = [renderer.encode(sample) for sample in material.samples]
         to_batch = collator(shop, renderer=renderer, features=features)
         labels = [value for sample in material.samples for value in view_anomalous_by_answer(sample)]
@@ -117,6 +127,8 @@ def _tune(
                 batch_size=config.trainer.batch_size,
                 accumulate=config.trainer.accumulate,
                 balance=cast("Any", config.trainer.balance),
+                token_budget=config.trainer.token_budget,
+                bucket_size=config.trainer.bucket_size,
                 seed=config.seed,
             ),
             optimisation=adapter_optimisation(config),

@@ -1,42 +1,23 @@
 """Encoded samples to one batch: ids and per-view features in, padded float32 torch tensors out.
 
 B x ids (ragged) -> input_ids, attention_mask, labels (B, T), padded on the right
-I x ViewFeatures -> evidence with one tile per view: final (I, N, Df), levels (L, I, N, Dl), map_scores,
-                    gt_scores (I, N)
+I x ViewFeatures -> evidence of all their tiles: final (T, N, Df), levels (L, T, N, Dl), map_scores, gt_scores (T, N)
 """
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 
-import numpy as np
 import torch
-from jaxtyping import Float
+from torch.nn import functional as F
 
 from velm_train.collation.render import EncodedSample
 from velm_train.core.batch import IGNORE_INDEX, Batch, VisionEvidence
 from velm_train.core.errors import DataError
-from velm_train.core.records import NORMAL_DEFECT_TYPE, InstructionSample, SizeHW, View
+from velm_train.core.records import NORMAL_DEFECT_TYPE, InstructionSample, View
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
-class ViewFeatures:
-    """What the frozen vision tower and the detector say about one view, in row-major token order.
-
-    Attributes:
-        final: features that the projector reads.
-        levels: features of L depths that the look-twice adapter reads.
-        map_scores: the anomaly map pooled to the token grid, in units of the pixel threshold; 0 where unknown.
-        grid_hw: token rows and columns; rows * columns <= N, the rest is padding.
-        gt_scores: share of each token's area that is defect by the ground truth, NaN where nobody knows; None if the
-            ground truth was not read.
-    """
-
-    final: Float[np.ndarray, "N Df"]
-    levels: Float[np.ndarray, "L N Dl"]
-    map_scores: Float[np.ndarray, " N"]
-    grid_hw: SizeHW
-    gt_scores: Float[np.ndarray, " N"] | None = None
+ViewFeatures = VisionEvidence
+"""What the frozen vision tower and the detector say about one view: evidence of its tiles, in any float type."""
 
 
 def view_anomalous_by_answer(sample: InstructionSample) -> tuple[float, ...]:
@@ -60,14 +41,14 @@ def view_anomalous_by_answer(sample: InstructionSample) -> tuple[float, ...]:
     return tuple(values[view.kind] for view in sample.views)
 
 
-def require_fits(encoded: EncodedSample, *, max_tokens: int) -> None:
-    """Refuses a sample that is too long; nothing is ever cut off.
+def require_fits(encoded: EncodedSample, *, max_tokens: int | None) -> None:
+    """Refuses a sample that is too long; nothing is ever cut off. None is no limit but the renderer's.
 
     Raises:
         DataError: naming the sample, its length and the limit.
     """
     length = len(encoded.input_ids)
-    if length > max_tokens:
+    if max_tokens is not None and length > max_tokens:
         raise DataError(
             f"{encoded.sample.sample_id}: {length} tokens, more than max_tokens={max_tokens}; show fewer views or "
             "options, leave out descriptions, or raise the limit"
@@ -80,7 +61,7 @@ def collate(
     features: Callable[[View], ViewFeatures],
     pad_token_id: int,
     view_anomalous: Callable[[InstructionSample], Sequence[float]],
-    max_tokens: int,
+    max_tokens: int | None,
 ) -> Batch:
     """Puts samples and the evidence of all their views into one batch.
 
@@ -89,7 +70,7 @@ def collate(
         features: what is known about a view, of the same widths for all views.
         pad_token_id: fills rows up to the longest; such positions carry neither attention nor loss.
         view_anomalous: one value per view of a sample: 1 anomalous, 0 normal, NaN not to be scored.
-        max_tokens: longest row allowed.
+        max_tokens: longest row allowed; None if the renderer has refused what is too long for the model.
 
     Raises:
         DataError: if a sample is longer than max_tokens.
@@ -113,40 +94,71 @@ def collate(
 
 
 def stack_views(views: Sequence[ViewFeatures]) -> VisionEvidence:
-    """Returns the evidence of views with one tile each, in float32; smaller grids are padded with zeros."""
+    """Returns the evidence of all tiles of some views, in float32; tiles of fewer tokens are padded with zeros.
+
+    Args:
+        views: each with one tile or more, of the same widths and levels.
+    """
     assert views, "a batch needs a view"
-    widths = {(view.final.shape[1], view.levels.shape[0], view.levels.shape[2]) for view in views}
+    widths = {(view.final.shape[2], view.levels.shape[0], view.levels.shape[3]) for view in views}
     assert len(widths) == 1, f"views of one batch differ in widths or levels: {widths}"
-    num_views, num_tokens = len(views), max(view.final.shape[0] for view in views)
-    grid_hw = torch.tensor([view.grid_hw for view in views], dtype=torch.long)  # (I, 2)
-    num_valid = grid_hw.prod(dim=1)
-    assert all(rows * columns <= len(view.final) for view in views for rows, columns in [view.grid_hw]), grid_hw
+    num_tokens = max(view.final.shape[1] for view in views)
+    num_tiles = torch.tensor([len(view.final) for view in views])
     return VisionEvidence(
-        final=_stacked([view.final for view in views], num_tokens, axis=0),
-        levels=_stacked([view.levels for view in views], num_tokens, axis=1).transpose(0, 1).contiguous(),
-        grid_hw=grid_hw,
-        view_index=torch.arange(num_views),
-        is_global=torch.ones(num_views, dtype=torch.bool),
-        valid=torch.arange(num_tokens) < num_valid[:, None],  # (I, N)
-        map_scores=_stacked([view.map_scores for view in views], num_tokens, axis=0),
-        gt_scores=_gt_scores(views, num_tokens),
+        final=_side_by_side([view.final for view in views], num_tokens, axis=1),
+        levels=_side_by_side([view.levels for view in views], num_tokens, axis=2),
+        grid_hw=torch.cat([view.grid_hw for view in views]),
+        view_index=torch.arange(len(views)).repeat_interleave(num_tiles),
+        is_global=torch.cat([view.is_global for view in views]),
+        valid=torch.cat([F.pad(view.valid, (0, num_tokens - view.valid.shape[1])) for view in views]),
+        map_scores=_side_by_side([view.map_scores for view in views], num_tokens, axis=1),
+        tile_xyxy=_all_or_none([view.tile_xyxy for view in views], what="the boxes of tiles are known"),
+        gt_scores=_all_or_none(
+            [_padded_scores(view.gt_scores, num_tokens) for view in views], what="the ground truth was read"
+        ),
     )
 
 
-def _gt_scores(views: Sequence[ViewFeatures], num_tokens: int) -> torch.Tensor | None:
-    known = [view.gt_scores for view in views if view.gt_scores is not None]
+def split_views(evidence: VisionEvidence) -> list[ViewFeatures]:
+    """Returns the evidence of each view by itself, without the padding beyond its own largest tile."""
+    views = []
+    for number in range(int(evidence.view_index.max()) + 1):
+        tiles = evidence.view_index == number
+        num_tokens = int(evidence.grid_hw[tiles].prod(dim=1).max())
+        views.append(
+            ViewFeatures(
+                final=evidence.final[tiles, :num_tokens],
+                levels=evidence.levels[:, tiles, :num_tokens],
+                grid_hw=evidence.grid_hw[tiles],
+                view_index=torch.zeros(int(tiles.sum()), dtype=torch.long, device=tiles.device),
+                is_global=evidence.is_global[tiles],
+                valid=evidence.valid[tiles, :num_tokens],
+                map_scores=evidence.map_scores[tiles, :num_tokens],
+                tile_xyxy=None if evidence.tile_xyxy is None else evidence.tile_xyxy[tiles],
+                gt_scores=None if evidence.gt_scores is None else evidence.gt_scores[tiles, :num_tokens],
+            )
+        )
+    return views
+
+
+def _side_by_side(parts: Sequence[torch.Tensor], num_tokens: int, *, axis: int) -> torch.Tensor:
+    """Joins tiles, which lie along the axis before `axis`, with zeros behind the tokens of the smaller ones."""
+    padding = [0] * (2 * (parts[0].ndim - axis - 1))
+    return torch.cat(
+        [F.pad(part.float(), (*padding, 0, num_tokens - part.shape[axis])) for part in parts], dim=axis - 1
+    )
+
+
+def _padded_scores(scores: torch.Tensor | None, num_tokens: int) -> torch.Tensor | None:
+    return None if scores is None else F.pad(scores.float(), (0, num_tokens - scores.shape[1]))
+
+
+def _all_or_none(parts: Sequence[torch.Tensor | None], *, what: str) -> torch.Tensor | None:
+    known = [part for part in parts if part is not None]
     if not known:
         return None
-    assert len(known) == len(views), "the ground truth was read for some views of a batch and not for others"
-    return _stacked(known, num_tokens, axis=0)
-
-
-def _stacked(arrays: Sequence[np.ndarray], num_tokens: int, *, axis: int) -> torch.Tensor:
-    """Stacks arrays of one entry per token along `axis`, zeros behind the shorter ones."""
-    if all(array.shape[axis] == num_tokens for array in arrays):
-        return _float32(np.stack(arrays))
-    widths = [[(0, num_tokens - array.shape[axis] if i == axis else 0) for i in range(array.ndim)] for array in arrays]
-    return _float32(np.stack([np.pad(array, width) for array, width in zip(arrays, widths, strict=True)]))
+    assert len(known) == len(parts), f"{what} for some views of a batch and not for others"
+    return torch.cat(known)
 
 
 def _padded(rows: Sequence[Sequence[int]], *, value: int) -> torch.Tensor:
@@ -154,10 +166,6 @@ def _padded(rows: Sequence[Sequence[int]], *, value: int) -> torch.Tensor:
     for i, row in enumerate(rows):
         padded[i, : len(row)] = torch.tensor(row, dtype=torch.long)
     return padded
-
-
-def _float32(values: np.ndarray) -> torch.Tensor:
-    return torch.from_numpy(np.ascontiguousarray(values, dtype=np.float32))
 
 
 def _one_per_view(sample: InstructionSample, rule: Callable[[InstructionSample], Sequence[float]]) -> Sequence[float]:

@@ -160,6 +160,15 @@ class PromptRenderer:
         _, option_ids = self._encode(sample, answers=[option.answer for option in sample.options])
         return option_ids
 
+    def num_places(self, sample: InstructionSample) -> list[int]:
+        """Returns how many positions each view of a sample fills, looked at once or twice.
+
+        Raises:
+            DataError: if a view does not fit the family.
+        """
+        spans = [self._span(view, sample) for view in sample.views]
+        return [sum(token_id in (self.image_id, self.inspect_id) for token_id in span) for span in spans]
+
     def _encode(self, sample: InstructionSample, *, answers: Sequence[str]) -> tuple[list[int], list[list[int]]]:
         self._require_views(sample)
         for text in [*(message.text.replace(VIEW_PLACEHOLDER, "") for message in sample.messages), *answers]:
@@ -197,9 +206,8 @@ class PromptRenderer:
         """Returns the ids of one view."""
         if self._family is None:
             return [self.image_id] * self.num_first_look + [self.inspect_id] * self.num_second_look
-        x0, y0, x1, y1 = view.box_xyxy
         try:
-            return self._family.view_ids((y1 - y0, x1 - x0))
+            return self._family.view_ids(view.size_hw)
         except DataError as error:
             raise DataError(f"{sample.sample_id}: {error}") from error
 
@@ -207,7 +215,7 @@ class PromptRenderer:
         if self._family is not None and num_tokens > self._family.max_tokens:
             raise DataError(
                 f"{sample_id}: {num_tokens} tokens, more than the {self._family.max_tokens} of this model's context; "
-                "show fewer or smaller views, or lower model.max_pixels"
+                "show fewer or smaller views, or lower model.hub.max_pixels"
             )
 
     def _require_views(self, sample: InstructionSample) -> None:

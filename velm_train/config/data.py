@@ -8,7 +8,21 @@ from velm_train.datasets.readers import READERS
 from velm_train.datasets.texture_specs import PIECES_HW
 from velm_train.instructions.formats.names import FORMAT_NAMES
 
-TASKS = ("run", "train", "instruct", "detect", "preview", "audit", "synthesise", "fetch", "doctor")
+TASKS = (
+    "run",
+    "train",
+    "instruct",
+    "detect",
+    "preview",
+    "audit",
+    "compare",
+    "score",
+    "predict",
+    "export",
+    "synthesise",
+    "fetch",
+    "doctor",
+)
 EMBEDDED_READERS = ("textures", "textile")
 READER_NAMES = ("textures", "huggingface", *READERS)
 
@@ -18,7 +32,8 @@ class TaskConfig:
     """What to do.
 
     Attributes:
-        name: how far to go: run (everything), train, instruct, detect; or preview, audit, synthesise, fetch, doctor.
+        name: how far to go: run (everything), train, instruct, detect; or preview, audit, compare, score, predict,
+            export, synthesise, fetch, doctor.
         num_preview: samples that task=preview prints; 0 looks at the data alone, without detector and model.
         num_thumbnails: images of each category and type on the page of task=preview, 1 or more.
         export: formats that task=instruct writes its samples in for other trainers: anomaly_instruct, sharegpt,

@@ -14,12 +14,15 @@ class PatchCoreConfig:
     Attributes:
         coreset_fraction: share of patch features kept in the memory bank, above 0, to 1.
         max_bank_patches: upper limit of the memory bank, 16 or more.
+        even_edges: whether the map is damped near the picture's edge by as much as left-out good images exceed its
+            inside there.
         reweight: whether the score is multiplied by the paper's neighbourhood weight.
         num_neighbours: neighbours in that weight, 2 or more.
     """
 
     coreset_fraction: float
     max_bank_patches: int
+    even_edges: bool
     reweight: bool
     num_neighbours: int
 

@@ -1,12 +1,23 @@
 """Settings for training, evaluation and logging."""
 
 from dataclasses import dataclass
+from typing import get_args
 
 from velm_train.config.checks import at_least, between, inside, one_of, require
+from velm_train.core.answer_scores import SetMethod
 
 WANDB_MODES = ("offline", "online", "disabled")
 BALANCES = ("none", "type", "category", "gate")
-BASELINES = ("linear_probe", "prototype", "untuned", "image_blind", "look_twice_off")
+BASELINES = (
+    "linear_probe",
+    "prototype",
+    "untuned",
+    "image_blind",
+    "look_twice_off",
+    "prior_corrected",
+    "free_text",
+)
+LANGUAGE_CHECKS = ("permuted", "nonsense", "synonym", "no_noun")
 
 
 @dataclass(kw_only=True, slots=True)
@@ -102,6 +113,55 @@ class TrainerConfig:
 
 
 @dataclass(kw_only=True, slots=True)
+class CostsConfig:
+    """What outcomes cost, in any one unit; right answers cost nothing.
+
+    Attributes:
+        missed_defect: a defective part passes as good, 0 or more.
+        false_alarm: a good part is given a defect type, 0 or more.
+        wrong_type: a defective part is given another type, 0 or more.
+        human_look: a person looks at a part, 0 or more.
+    """
+
+    missed_defect: float
+    false_alarm: float
+    wrong_type: float
+    human_look: float
+
+    def __post_init__(self) -> None:
+        """Checks the values."""
+        for key in ("missed_defect", "false_alarm", "wrong_type", "human_look"):
+            at_least(f"evaluation.answers.costs.{key}", getattr(self, key), 0.0)
+
+
+@dataclass(kw_only=True, slots=True)
+class AnswersConfig:
+    """What is asked of answers; calibrated on the images that protocol.validation_per_type sets aside.
+
+    Attributes:
+        set_method: score behind type sets: lac for the smallest, aps or raps for sets that grow with doubt.
+        set_coverage: share of true types that the sets are to hold, above 0, below 1.
+        max_error: largest share of wrong answers among those acted on without a person, above 0, below 1.
+        sorting_confidence: chance that this bound holds, above 0, below 1.
+        defect_share: share of defective parts on the line, above 0, below 1; weighs the costs.
+        costs: of each outcome.
+    """
+
+    set_method: str
+    set_coverage: float
+    max_error: float
+    sorting_confidence: float
+    defect_share: float
+    costs: CostsConfig
+
+    def __post_init__(self) -> None:
+        """Checks the values."""
+        one_of("evaluation.answers.set_method", self.set_method, get_args(SetMethod))
+        for key in ("set_coverage", "max_error", "sorting_confidence", "defect_share"):
+            inside(f"evaluation.answers.{key}", getattr(self, key), 0.0, 1.0)
+
+
+@dataclass(kw_only=True, slots=True)
 class EvaluationConfig:
     """How the gated system is scored.
 
@@ -109,15 +169,21 @@ class EvaluationConfig:
         option_orders: orders of the closed list that are averaged, 1 or more.
         batch_size: questions per forward pass, 1 or more.
         baselines: rows beside the tuned model.
-        max_control_images: flagged test images that the untuned row is scored on; 0 for all.
+        max_control_images: flagged test images that the costly rows are scored on; 0 for all.
+        language_checks: changes of wording that the answers are tried under.
+        max_language_images: flagged test images for each of them; 0 for all.
         bootstrap: resamples for the intervals, 100 or more.
+        answers: calibration of answers, type sets and abstention.
     """
 
     option_orders: int
     batch_size: int
     baselines: list[str]
     max_control_images: int
+    language_checks: list[str]
+    max_language_images: int
     bootstrap: int
+    answers: AnswersConfig
 
     def __post_init__(self) -> None:
         """Checks the values."""
@@ -126,6 +192,9 @@ class EvaluationConfig:
         for name in self.baselines:
             one_of("evaluation.baselines", name, BASELINES)
         at_least("evaluation.max_control_images", self.max_control_images, 0)
+        for name in self.language_checks:
+            one_of("evaluation.language_checks", name, LANGUAGE_CHECKS)
+        at_least("evaluation.max_language_images", self.max_language_images, 0)
         at_least("evaluation.bootstrap", self.bootstrap, 100)
 
 

@@ -1,4 +1,4 @@
-"""Settings for instructions, model, look-twice adapter and LoRA."""
+"""Settings for instructions, look-twice adapter and LoRA."""
 
 from dataclasses import dataclass
 
@@ -8,6 +8,7 @@ LOOK_TWICE_SOURCES = ("map", "learned", "fused", "random", "centre", "oracle", "
 LOOK_TWICE_FORMS = ("improved", "published")
 LORA_VARIANTS = ("lora", "rslora", "dora", "pissa")
 LORA_TARGETS = ("attention", "attention_mlp")
+QUANTISATIONS = ("none", "nf4", "int8")
 VIEW_KINDS = ("reference", "query", "query_contour", "crop")
 INSTRUCTION_TASKS = ("name_type", "same_or_different", "locate_then_name")
 
@@ -45,7 +46,8 @@ class InstructionsConfig:
         paraphrase_probability: how often another wording is used, 0 to 1.
         synonym_probability: how often a synonym replaces a display name, 0 to 1.
         with_descriptions: whether each type's description is in the prompt.
-        max_tokens: longest sample; longer ones are refused, never cut.
+        max_tokens: longest sample with its answer, 16 or more; longer ones are refused, never cut; null for the
+            language model's own context.
     """
 
     tasks: dict[str, InstructionTaskConfig]
@@ -56,7 +58,7 @@ class InstructionsConfig:
     paraphrase_probability: float
     synonym_probability: float
     with_descriptions: bool
-    max_tokens: int
+    max_tokens: int | None
 
     def __post_init__(self) -> None:
         """Checks the values."""
@@ -73,50 +75,8 @@ class InstructionsConfig:
         for key in ("none_of_these", "option_subset", "paraphrase", "synonym"):
             between(f"instructions.{key}_probability", getattr(self, f"{key}_probability"), 0.0, 1.0)
         at_least("instructions.min_options", self.min_options, 3)
-        at_least("instructions.max_tokens", self.max_tokens, 16)
-
-
-@dataclass(kw_only=True, slots=True)
-class ModelConfig:
-    """The multimodal model.
-
-    Attributes:
-        family: embedded.
-        cnn_px: square input side of the convolutional tower, a multiple of 32.
-        vit_px: square input side of the transformer tower, a multiple of 28; cnn_px / 32 must equal vit_px / 28.
-        first_look_grid: rows and columns of first-look tokens per view; divides cnn_px / 32.
-        encode_batch_size: views per pass through the frozen towers.
-        dtype: float32 or bfloat16, of the frozen language model and of the towers' matrix products.
-    """
-
-    family: str
-    cnn_px: int
-    vit_px: int
-    first_look_grid: int
-    encode_batch_size: int
-    dtype: str
-
-    def __post_init__(self) -> None:
-        """Checks the values."""
-        one_of("model.family", self.family, ("embedded",))
-        require(
-            self.cnn_px % 32 == 0 and self.cnn_px >= 64, key="model.cnn_px", got=self.cnn_px, allowed="a multiple of 32"
-        )
-        require(
-            self.vit_px * 32 == self.cnn_px * 28,
-            key="model.vit_px",
-            got=self.vit_px,
-            allowed=f"{self.cnn_px * 28 // 32} for model.cnn_px={self.cnn_px}",
-        )
-        grid = self.cnn_px // 32
-        require(
-            self.first_look_grid >= 1 and grid % self.first_look_grid == 0,
-            key="model.first_look_grid",
-            got=self.first_look_grid,
-            allowed=f"a divisor of {grid}",
-        )
-        at_least("model.encode_batch_size", self.encode_batch_size, 1)
-        one_of("model.dtype", self.dtype, ("float32", "bfloat16"))
+        if self.max_tokens is not None:
+            at_least("instructions.max_tokens", self.max_tokens, 16)
 
 
 @dataclass(kw_only=True, slots=True)
@@ -128,7 +88,7 @@ class LookTwiceConfig:
         form: improved, or published for the equations of the released code, with source learned.
         pool: second-look tokens per view are pool x pool plus one, 1 or more.
         dim: width of the matching space.
-        levels: vision-tower blocks that the adapter reads.
+        levels: vision-tower blocks that the adapter reads, counted from 1; null for the model's own choice.
         map_steepness: slope of the map's sigmoid, in units of the pixel threshold.
         map_prior_weight: weight of the map in source fused, 0 or more.
         mask_weight: weight of the focal and Dice loss of token scores against ground-truth masks of training images,
@@ -140,7 +100,7 @@ class LookTwiceConfig:
     form: str
     pool: int
     dim: int
-    levels: list[str]
+    levels: list[int] | None
     map_steepness: float
     map_prior_weight: float
     mask_weight: float
@@ -158,7 +118,12 @@ class LookTwiceConfig:
         )
         at_least("look_twice.pool", self.pool, 1)
         at_least("look_twice.dim", self.dim, 8)
-        require(bool(self.levels), key="look_twice.levels", got="[]", allowed="one level or more")
+        require(
+            self.levels is None or (bool(self.levels) and min(self.levels) >= 1),
+            key="look_twice.levels",
+            got=self.levels,
+            allowed="numbers of blocks, 1 or more, or null",
+        )
         inside("look_twice.map_steepness", self.map_steepness, 0.0, 100.0)
         between("look_twice.map_prior_weight", self.map_prior_weight, 0.0, 10.0)
         between("look_twice.mask_weight", self.mask_weight, 0.0, 100.0)
@@ -178,15 +143,41 @@ class LookTwiceConfig:
 
 
 @dataclass(kw_only=True, slots=True)
+class LayerLoraConfig:
+    """Rank and scale of some layers.
+
+    Attributes:
+        layers: regular expression of the end of their names, such as mlp.down_proj.
+        r: rank, 1 to 512.
+        alpha: scale numerator, above 0.
+    """
+
+    layers: str
+    r: int
+    alpha: float
+
+    def __post_init__(self) -> None:
+        """Checks the values."""
+        require(bool(self.layers), key="lora.per_layer.*.layers", got="''", allowed="a regular expression")
+        between("lora.per_layer.*.r", self.r, 1, 512)
+        inside("lora.per_layer.*.alpha", self.alpha, 0.0, 4096.0)
+
+
+@dataclass(kw_only=True, slots=True)
 class LoraConfig:
     """Low-rank adaptation of the language model.
 
     Attributes:
         r: rank, 1 to 512.
-        alpha: scale numerator, above 0.
+        alpha: scale numerator, above 0; the scale is alpha / r, of variant rslora alpha / sqrt(r).
         dropout: 0 to below 1.
         variant: lora, rslora, dora or pissa.
-        targets: attention (q, k, v, o) or attention_mlp (all seven linear kinds).
+        targets: attention (q, k, v, o), attention_mlp (all seven linear kinds), or a regular expression of full names
+            of linear layers in the language model's blocks.
+        vision: whether the vision tower's blocks learn as well.
+        quantisation: of the language model's frozen linear layers: none, nf4 (4 bits) or int8.
+        per_layer: layers with a rank and alpha of their own; the first that matches counts.
+        recompute: whether activations of the language model are computed again instead of kept: less memory, more time.
     """
 
     r: int
@@ -194,6 +185,10 @@ class LoraConfig:
     dropout: float
     variant: str
     targets: str
+    vision: bool
+    quantisation: str
+    per_layer: list[LayerLoraConfig]
+    recompute: bool
 
     def __post_init__(self) -> None:
         """Checks the values."""
@@ -201,4 +196,33 @@ class LoraConfig:
         inside("lora.alpha", self.alpha, 0.0, 4096.0)
         require(0 <= self.dropout < 1, key="lora.dropout", got=self.dropout, allowed="0 to below 1")
         one_of("lora.variant", self.variant, LORA_VARIANTS)
-        one_of("lora.targets", self.targets, LORA_TARGETS)
+        require(
+            self.targets in LORA_TARGETS or "." in self.targets,  # full names have dots
+            key="lora.targets",
+            got=self.targets,
+            allowed=f"{', '.join(LORA_TARGETS)}, or a regular expression of full names such as "
+            "'.*language_model.*q_proj'",
+        )
+        require(
+            not self.vision,
+            key="lora.vision",
+            got=self.vision,
+            allowed="false, because what the vision tower says of a view is computed once and stored for all runs; "
+            "with LoRA inside it, it would be out of date after one step",
+        )
+        one_of("lora.quantisation", self.quantisation, QUANTISATIONS)
+        layers = [one.layers for one in self.per_layer]
+        require(len(set(layers)) == len(layers), key="lora.per_layer", got=layers, allowed="each pattern once")
+        self._check_quantisation()
+
+    def _check_quantisation(self) -> None:
+        """Not every variant can stand on rounded weights."""
+        carried = {"none": LORA_VARIANTS, "nf4": ("lora", "rslora", "dora"), "int8": ("lora", "rslora")}
+        allowed = carried[self.quantisation]
+        require(
+            self.variant in allowed,
+            key="lora.variant",
+            got=self.variant,
+            allowed=f"{', '.join(allowed)} with lora.quantisation={self.quantisation}"
+            + (": rounding what is left of the base weights would undo pissa" if self.variant == "pissa" else ""),
+        )

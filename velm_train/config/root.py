@@ -1,15 +1,21 @@
 """The whole configuration, and the checks that no single group can make."""
 
 from dataclasses import dataclass
+from typing import Any
 
 from velm_train.config.audit import AuditConfig
 from velm_train.config.checks import at_least, require
+from velm_train.config.compare import CompareConfig
 from velm_train.config.data import DatasetConfig, PathsConfig, SynthesisConfig, TaskConfig
 from velm_train.config.defects import DefectsConfig
 from velm_train.config.detectors import DetectorConfig
+from velm_train.config.export import ExportConfig
 from velm_train.config.learning import AlignmentConfig, CallbacksConfig, EvaluationConfig, LoggerConfig, TrainerConfig
-from velm_train.config.naming import InstructionsConfig, LookTwiceConfig, LoraConfig, ModelConfig
+from velm_train.config.model import EMBEDDED_LEVELS, ModelConfig
+from velm_train.config.naming import InstructionsConfig, LookTwiceConfig, LoraConfig
+from velm_train.config.predict import PredictConfig
 from velm_train.config.protocol import ProtocolConfig
+from velm_train.config.scoring import ScoreConfig
 from velm_train.config.seeing import GateConfig, RegionsConfig
 
 
@@ -21,11 +27,21 @@ class Config:
         name: of the experiment; names the run folder.
         seed: root of every random draw; 0 is a seed.
         threads: CPU threads for torch, 0 to leave torch's own choice.
+        runs: what task=compare compares: run folders, folders of runs or sweeps, folders of W&B runs; else empty.
+        predictions: the file that task=score scores; else null.
+        ckpt: folder of the finished run that task=predict judges new pictures with, or task=export exports; else null.
+        input: what task=predict judges: a picture, a folder, a glob, a list of these, or - for paths from stdin.
+        category: what the pictures of task=predict show; null for the names of their folders.
     """
 
     name: str
     seed: int
     threads: int
+    runs: list[str]
+    predictions: str | None
+    ckpt: str | None
+    input: Any
+    category: str | None
     task: TaskConfig
     paths: PathsConfig
     dataset: DatasetConfig
@@ -42,6 +58,10 @@ class Config:
     alignment: AlignmentConfig
     trainer: TrainerConfig
     evaluation: EvaluationConfig
+    compare: CompareConfig
+    score: ScoreConfig
+    predict: PredictConfig
+    export: ExportConfig
     logger: LoggerConfig
     callbacks: CallbacksConfig
 
@@ -54,6 +74,11 @@ class Config:
             self._check_shots(self.dataset.synthesis)
         self._check_references()
         self._check_something_to_learn()
+        self._check_levels()
+        self._check_quantisation()
+        self._check_runs()
+        self._check_predictions()
+        self._check_new_pictures()
 
     def _check_shots(self, synthesis: SynthesisConfig) -> None:
         """Training defects show pieces of the training side, all others pieces of the test side."""
@@ -85,6 +110,15 @@ class Config:
             allowed="1 or more, because a task shows a reference view",
         )
 
+    def _check_quantisation(self) -> None:
+        """Float16 alone would round what the quantised layers compute in the model's own type."""
+        require(
+            self.lora.quantisation == "none" or self.trainer.precision != "16-mixed",
+            key="trainer.precision",
+            got=self.trainer.precision,
+            allowed=f"32-true or bf16-mixed with lora.quantisation={self.lora.quantisation}",
+        )
+
     def _check_something_to_learn(self) -> None:
         """The embedded model's projector starts from noise: before training it names nothing."""
         require(
@@ -93,4 +127,60 @@ class Config:
             got=self.task.name,
             allowed="detect, audit or preview with protocol=zero_shot, which trains on no defect, while the embedded "
             "model has to be trained before it can name one",
+        )
+
+    def _check_levels(self) -> None:
+        """How many blocks another family's tower has is known once its checkpoint is read."""
+        levels = self.look_twice.levels
+        require(
+            self.model.embedded is None or levels is None or set(levels) <= set(EMBEDDED_LEVELS),
+            key="look_twice.levels",
+            got=levels,
+            allowed=f"some of {', '.join(map(str, EMBEDDED_LEVELS))} for model=embedded, or null",
+        )
+
+    def _check_runs(self) -> None:
+        """Only a comparison takes finished runs, and it takes nothing else."""
+        comparing = self.task.name == "compare"
+        require(
+            comparing == bool(self.runs),
+            key="runs",
+            got=self.runs,
+            allowed="folders of finished runs, for example 'runs=[outputs/a,outputs/b]'"
+            if comparing
+            else "[] unless task=compare",
+        )
+
+    def _check_predictions(self) -> None:
+        """Only scoring takes a file of predictions, and it takes nothing else."""
+        scoring = self.task.name == "score"
+        require(
+            scoring == bool(self.predictions),
+            key="predictions",
+            got="null" if self.predictions is None else self.predictions,
+            allowed="a file, for example task=score predictions=answers.csv" if scoring else "null unless task=score",
+        )
+
+    def _check_new_pictures(self) -> None:
+        """Only a prediction takes a finished run with new pictures, and it needs both; an export takes the run alone."""
+        predicting = self.task.name == "predict"
+        exporting = self.task.name == "export"
+        folder = "outputs/runs/textures/2026-01-31_12-00-00"
+        for key, example, wanted in (("ckpt", folder, predicting or exporting), ("input", "new_pictures/", predicting)):
+            got = getattr(self, key)
+            other = " or task=export" if key == "ckpt" else ""
+            allowed = f"for example task={self.task.name} {key}={example}" if wanted else f"null unless task=predict{other}"
+            require(wanted == bool(got), key=key, got="null" if got is None else got, allowed=allowed)
+        words = self.input if isinstance(self.input, list) else [self.input]
+        require(
+            not predicting or all(isinstance(word, str) and word for word in words),
+            key="input",
+            got=self.input,
+            allowed="a path, or a list of paths, each as text",
+        )
+        require(
+            predicting or self.category is None,
+            key="category",
+            got=self.category,
+            allowed="null unless task=predict; dataset.categories chooses those of a data set",
         )

@@ -14,6 +14,8 @@ IGNORE_INDEX = -100
 class VisionEvidence:
     """What a frozen vision tower says about T tiles of I views, in row-major token order.
 
+    Tiles of unequal grids are padded to N tokens. The features of one view are the same record with I = 1.
+
     Attributes:
         final: features that the projector reads.
         levels: features of L depths that the look-twice adapter reads.

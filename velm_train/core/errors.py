@@ -29,5 +29,9 @@ class ArtifactError(VelmError):
     """An artefact on disk is stale, damaged, or of another schema version."""
 
 
+class ExportError(VelmError):
+    """An exported model does not answer like the one it was made from."""
+
+
 class ResourceError(VelmError):
     """The machine lacks disk, memory or a permission that the next step needs."""

@@ -179,6 +179,12 @@ class View:
     box_xyxy: BoxXYXY
     contour: ContourPoints
 
+    @property
+    def size_hw(self) -> SizeHW:
+        """Height and width of the view, pixels."""
+        x0, y0, x1, y1 = self.box_xyxy
+        return (y1 - y0, x1 - x0)
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Message:

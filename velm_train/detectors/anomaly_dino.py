@@ -19,7 +19,6 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
-from scipy.ndimage import gaussian_filter
 from torch import Tensor
 
 from velm_train.backbones.protocol import Backbone
@@ -32,12 +31,12 @@ from velm_train.detectors.layer_maps import LayerMaps
 from velm_train.detectors.neighbours import MemoryBank
 from velm_train.detectors.protocol import Need, RawDetection, RGBImages
 from velm_train.detectors.rotations import TurnedCopies
-from velm_train.detectors.scores import standardised, top_mean
+from velm_train.detectors.scores import score_map, standardised
 from velm_train.detectors.state import group_numbers, require_images, text_to_array
 
 logger = logging.getLogger(__name__)
 
-ANOMALY_DINO_VERSION = 1
+ANOMALY_DINO_VERSION = 2
 """Raised when the same inputs and settings give another output."""
 
 _MIN_SEPARABLE_SHARE = 0.9
@@ -247,9 +246,8 @@ class AnomalyDino:
         foreground = looked.foreground
         if hides and foreground is not None and (self._settings.foreground == "on" or foreground.separable):
             cosine_distances = cosine_distances.masked_fill(~foreground.patches, 0)
-        anomaly_map = cosine_distances.reshape(looked.grid_hw).cpu().numpy()
-        if self._settings.smoothing_sigma > 0:
-            anomaly_map = gaussian_filter(anomaly_map, self._settings.smoothing_sigma, mode="nearest")
-        return RawDetection(
-            anomaly_score=top_mean(anomaly_map, self._settings.score_top_fraction), anomaly_map=anomaly_map
+        return score_map(
+            cosine_distances.reshape(looked.grid_hw).cpu().numpy(),
+            smoothing_sigma=self._settings.smoothing_sigma,
+            top_fraction=self._settings.score_top_fraction,
         )

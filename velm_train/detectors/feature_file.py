@@ -66,6 +66,12 @@ class FeatureFile:
             self._read(values, first_row=start * self._image_shape[0])
             yield values
 
+    def image(self, index: int) -> Float[Tensor, "P C"]:
+        """Returns the features of one image, on the CPU."""
+        values = torch.empty(self._image_shape)
+        self._read(values, first_row=index * self._image_shape[0])
+        return values
+
     def patches(self, rows: Int[Tensor, " M"]) -> Float[Tensor, "M C"]:
         """Returns single patches, counted over all images, in the order asked for, on the CPU."""
         values = torch.empty(len(rows), self._image_shape[1])

@@ -228,6 +228,7 @@ class MomentDetector(ABC):
             moments = Moments.of(self._vectors(kept))
             total = moments if total is None else total + moments
             grid_hw = features.grid_hw
+            del features, kept  # or they would lie beside the next ones
         assert total is not None, "require_images lets no empty set through"
         return total, torch.cat(norms), grid_hw
 

@@ -19,7 +19,6 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from jaxtyping import Bool, Float
-from scipy.ndimage import gaussian_filter
 from torch import Tensor
 
 from velm_train.backbones.protocol import Backbone
@@ -37,12 +36,12 @@ from velm_train.detectors.mutual_scoring import (
     rescored,
 )
 from velm_train.detectors.protocol import Need, RawDetection, RGBImages
-from velm_train.detectors.scores import standardised, top_mean
+from velm_train.detectors.scores import smoothed, standardised, top_mean
 from velm_train.detectors.state import group_numbers, require_images, text_to_array
 
 logger = logging.getLogger(__name__)
 
-MUSC_VERSION = 1
+MUSC_VERSION = 2
 """Raised when the same inputs and settings give another output."""
 
 
@@ -243,8 +242,6 @@ class MuSc:
         return total[:, 0] / (len(maps) * len(self._settings.neighbourhoods))
 
     def _detections(self, maps: Float[Tensor, "I h w"]) -> list[RawDetection]:
-        values = maps.cpu().numpy()
-        if self._settings.smoothing_sigma > 0:
-            values = gaussian_filter(values, self._settings.smoothing_sigma, mode="nearest", axes=(1, 2))
+        values = smoothed(maps.cpu().numpy(), self._settings.smoothing_sigma)
         top_fraction = self._settings.score_top_fraction
         return [RawDetection(anomaly_score=top_mean(one, top_fraction), anomaly_map=one) for one in values]

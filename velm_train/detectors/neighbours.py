@@ -57,6 +57,35 @@ class MemoryBank:
             distances[block] = torch.linalg.vector_norm(differences, dim=1)
         return distances, rows
 
+    def nearest_of_two_groups(
+        self, queries: Float[Tensor, "P C"], *, scales: Float[Tensor, " L"], groups: Int[Tensor, " M"], left_out: int
+    ) -> tuple[Float[Tensor, " P"], Int[Tensor, " P"], Float[Tensor, " P"]]:
+        """Returns distances to the nearest vector, that vector's group, and distances to the nearest of other groups.
+
+        Args:
+            queries: in the units of the vectors.
+            scales: as for `nearest`.
+            groups: number of each vector's group, 0 or more.
+            left_out: the group whose vectors are not there. Where nothing remains, distances are infinite and the group
+                is -1.
+        """
+        channel_scales = self._per_channel(scales)
+        half_norms = self._half_norms_at(scales, groups == left_out)
+        weights = channel_scales.square()
+        first, second = torch.empty(2, len(queries), device=queries.device)
+        first_group = torch.empty(len(queries), dtype=groups.dtype, device=queries.device)
+        for start in range(0, len(queries), _BLOCK_ROWS):
+            block = slice(start, start + _BLOCK_ROWS)
+            weighted = (queries[block] - self._centre) * weights
+            closeness = torch.addmm(half_norms, weighted, self._centred.T, alpha=-1)
+            scaled = queries[block] * channel_scales
+            first[block], rows = self._closest(closeness, scaled, channel_scales)
+            found = groups[rows]
+            first_group[block] = found.masked_fill(first[block].isinf(), -1)
+            closeness.masked_fill_(groups == found[:, None], torch.inf)
+            second[block], _ = self._closest(closeness, scaled, channel_scales)
+        return first, first_group, second
+
     def neighbourhood_weight(
         self,
         query: Float[Tensor, " C"],
@@ -89,6 +118,14 @@ class MemoryBank:
         rows = torch.topk(closeness, min(num_neighbours, present)).indices
         differences = self.vectors[rows] * channel_scales - query * channel_scales
         return float(1 - torch.softmax(torch.linalg.vector_norm(differences, dim=1).double(), dim=0)[0])
+
+    def _closest(
+        self, closeness: Float[Tensor, "P M"], scaled: Float[Tensor, "P C"], channel_scales: Float[Tensor, " C"]
+    ) -> tuple[Float[Tensor, " P"], Int[Tensor, " P"]]:
+        """Returns distances and rows of the smallest entries; infinite where no entry is finite."""
+        smallest, rows = closeness.min(dim=1)
+        distances = torch.linalg.vector_norm(scaled - self.vectors[rows] * channel_scales, dim=1)
+        return distances.masked_fill(smallest.isinf(), torch.inf), rows
 
     def _per_channel(self, scales: Float[Tensor, " L"]) -> Float[Tensor, " C"]:
         return torch.repeat_interleave(scales, self._channels)

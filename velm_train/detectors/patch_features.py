@@ -92,28 +92,43 @@ class PatchExtractor:
         Raises:
             DataError: if the backbone returns values that are not finite.
         """
-        pixels = resize_batch(list(images), self._input_hw).to(self._device)
-        with torch.autocast(self._device.type, dtype=torch.bfloat16, enabled=self._half_precision):
-            maps = self._backbone.features(pixels, layers=self._layers)
-        grid_hw = max(((maps[layer].shape[2], maps[layer].shape[3]) for layer in self._layers), key=math.prod)
-        parts = []
-        for layer in self._layers:
-            averaged = F.avg_pool2d(maps[layer].float(), 3, stride=1, padding=1, count_include_pad=False)
-            if averaged.shape[2:] != grid_hw:
-                averaged = F.interpolate(averaged, size=grid_hw, mode="bilinear", align_corners=False)
-            parts.append(averaged.flatten(2).transpose(1, 2))  # (B, P, C_layer)
-        values = torch.cat(parts, dim=2)
-        if not bool(torch.isfinite(values).all()):
+        maps = self._maps(images)
+        grid_hw = max(((layer.shape[2], layer.shape[3]) for layer in maps), key=math.prod)
+        values = torch.empty(len(images), math.prod(grid_hw), sum(self.channels), device=self._device)
+        finite = []
+        for index in range(len(images)):  # one by one, so that what lies between takes little memory
+            parts = []
+            for layer in maps:
+                averaged = F.avg_pool2d(
+                    layer[index : index + 1].float(), 3, stride=1, padding=1, count_include_pad=False
+                )
+                if averaged.shape[2:] != grid_hw:
+                    averaged = F.interpolate(averaged, size=grid_hw, mode="bilinear", align_corners=False)
+                parts.append(averaged.flatten(2)[0].T)  # (P, C_layer)
+            torch.cat(parts, dim=1, out=values[index])
+            finite.append(torch.isfinite(values[index]).all())
+        if not bool(torch.stack(finite).all()):
             raise DataError(
                 f"backbone {self._backbone.identity} gave features that are not finite; "
                 f"check its weights and the images"
             )
         return PatchFeatures(values=values, grid_hw=grid_hw)
 
+    def _maps(self, images: RGBImages) -> list[Float[Tensor, "B _ _ _"]]:
+        """Returns the maps of every layer, in the order of the layers."""
+        pixels = resize_batch(list(images), self._input_hw).to(self._device)
+        with torch.autocast(self._device.type, dtype=torch.bfloat16, enabled=self._half_precision):
+            maps = self._backbone.features(pixels, layers=self._layers)
+        return [maps[layer] for layer in self._layers]
+
     def mean_norms(self, values: Float[Tensor, "B P C"]) -> Float[Tensor, "B L"]:
         """Returns the mean L2 norm of each layer's part over an image's patches, float64."""
         parts = torch.split(values, list(self.channels), dim=2)
         return torch.stack([torch.linalg.vector_norm(part, dim=2).double().mean(dim=1) for part in parts], dim=1)
+
+    def own_scales(self, mean_norms: Float[Tensor, " L"]) -> Float[Tensor, " L"]:
+        """Returns the factors that give one image's layers a mean norm of 1; 0 for a layer that is zero there."""
+        return torch.where(mean_norms > 0, 1 / mean_norms, 0).float()
 
     def channel_scales(self, mean_norms: Float[Tensor, "I L"]) -> Float[Tensor, " C"]:
         """Returns the layers' factors for every channel.

@@ -3,17 +3,20 @@
     images -> patch features (I, P, C) -> coreset -> bank (M, C)
     image  -> patch features (P, C) -> distance to the nearest bank vector (P,) -> map (h, w) -> smoothed -> score
 
-After Roth et al. 2022, "Towards Total Recall in Industrial Anomaly Detection". Two things differ: each layer is scaled
-to a mean norm of 1 over the fitted images, so that no layer decides alone, and the score is read off the smoothed map,
-so that the score and the map speak of the same place.
+After Roth et al. 2022, "Towards Total Recall in Industrial Anomaly Detection". Three things differ: each layer is
+scaled to a mean norm of 1 over the fitted images, so that no layer decides alone; the score is read off the smoothed
+map, so that the score and the map speak of the same place; and the map is damped towards the edge of the picture, where
+good images lie farther from normal than inside (places.py).
 """
 
 import dataclasses
 import json
 import logging
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
+from itertools import chain
 
 import numpy as np
 import torch
@@ -21,57 +24,68 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from velm_train.backbones.protocol import Backbone
-from velm_train.core.errors import ArtifactError, GateError
+from velm_train.core.errors import GateError
 from velm_train.core.hashing import sha256_json
 from velm_train.core.records import CalibrationKind, SizeHW
 from velm_train.detectors.bank_scores import score_patches
 from velm_train.detectors.coreset import greedy_coreset, project, projection_matrix
 from velm_train.detectors.feature_file import FeatureFile
+from velm_train.detectors.fitted_state import LEFT_OUT_NAMES, FittedState, pack_left_out, unpack_left_out
 from velm_train.detectors.neighbours import MemoryBank
 from velm_train.detectors.patch_features import PatchExtractor, PatchFeatures
+from velm_train.detectors.place_reference import PlaceReference, reference_images
+from velm_train.detectors.places import PlaceYardstick
 from velm_train.detectors.protocol import Need, RawDetection, RGBImages
-from velm_train.detectors.scores import score_statistics, standardised
+from velm_train.detectors.scores import standardised
 from velm_train.detectors.settings import PatchCoreSettings
-from velm_train.detectors.state import array_to_text, group_numbers, hash_arrays, require_images, text_to_array
+from velm_train.detectors.state import array_to_text, group_numbers, require_images, text_to_array
 
 logger = logging.getLogger(__name__)
 
-PATCHCORE_VERSION = 2
+PATCHCORE_VERSION = 3
 """Raised when the same inputs and settings give another output."""
 
-_IMAGES_PER_BLOCK = 16
+_IMAGES_PER_BLOCK = 4
 """Images whose features are projected at a time."""
 
-_STATE_NAMES = (
-    "bank",
-    "bank_image",
-    "mean_norms",
-    "grid_hw",
-    "image_ids",
-    "settings_hash",
-    "loo_scores",
-    "loo_maps",
-    "loo_statistics",
-)
+_STATE_NAMES = ("bank", "bank_image", "mean_norms", "grid_hw", "place_yardstick", "image_ids", *LEFT_OUT_NAMES)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class _Fit:
-    """What a fitted detector holds: its state, and the bank and layer scales made from it."""
+    """What a fitted detector needs to judge images, made from its state."""
 
-    state: dict[str, np.ndarray]
     bank: MemoryBank
     scales: Float[Tensor, " L"]
+    yardstick: PlaceYardstick | None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Seen:
+    """The fitted images.
+
+    Attributes:
+        features: in a file.
+        mean_norms: of every image's layers.
+        groups: number of each image's part.
+        owners: part of each vector of the bank.
+    """
+
+    features: FeatureFile
+    mean_norms: Float[Tensor, "I L"]
+    grid_hw: SizeHW
+    groups: Int[np.ndarray, " I"]
+    owners: Int[np.ndarray, " M"]
 
 
 class PatchCore:
     """A memory-bank detector with exact leave-one-group-out scores.
 
     Leave-one-out: an image is scored against the bank without the vectors of its group (its physical part), with layer
-    scales that do not know them either. That exclusion is exact. What is not exact, unless the whole bank is kept, is
-    the coreset: it was selected once with all images, so it may hold fewer vectors of the other images than a coreset
-    made without the left-out image would, where that image's vectors covered for them. With `coreset_fraction=1` and
-    room in `max_patches` leave-one-out equals refitting without the image.
+    scales and a yardstick for the edge that do not know them either. That exclusion is exact. What is not exact, unless
+    the whole bank is kept, is the coreset: it was selected once with all images, so it may hold fewer vectors of the
+    other images than a coreset made without the left-out image would, where that image's vectors covered for them. With
+    `coreset_fraction=1` and room in `max_patches` leave-one-out equals refitting without the image.
     """
 
     needs: frozenset[Need] = frozenset({"normals"})
@@ -110,13 +124,13 @@ class PatchCore:
                 "settings": dataclasses.asdict(settings),
             }
         )
+        self._fitted = FittedState(self.settings_hash)
         self._fit: _Fit | None = None
-        self._identity = sha256_json({"settings": self.settings_hash, "state": None})
 
     @property
     def identity(self) -> str:
         """Hash of settings and fitted state; before `fit`, of the settings and no state."""
-        return self._identity
+        return self._fitted.identity
 
     @property
     def fitted_image_ids(self) -> list[str]:
@@ -125,7 +139,7 @@ class PatchCore:
         Raises:
             GateError: if the detector is not fitted.
         """
-        return list(json.loads(array_to_text(self._fitted().state["image_ids"])))
+        return list(json.loads(array_to_text(self._fitted.arrays()["image_ids"])))
 
     @torch.inference_mode()
     def fit(self, images: RGBImages, *, image_ids: Sequence[str], group_ids: Sequence[str]) -> None:
@@ -145,29 +159,26 @@ class PatchCore:
             mean_norms, grid_hw = self._extract_all(images, features)
             num_patches = len(images) * math.prod(grid_hw)
             rows = self._select_bank(features, mean_norms, num_patches=num_patches)
-            bank = features.patches(rows).to(self._device)  # (M, C)
-            owners = rows.numpy() // math.prod(grid_hw)
-            raw = self._leave_one_out(
-                features, groups, bank=bank, owners=owners, mean_norms=mean_norms, grid_hw=grid_hw
+            bank = MemoryBank(features.patches(rows).to(self._device), channels=self._extract.channels)
+            bank_image = rows.numpy() // math.prod(grid_hw)
+            seen = _Seen(
+                features=features, mean_norms=mean_norms, grid_hw=grid_hw, groups=groups, owners=groups[bank_image]
             )
-        statistics = np.array([score_statistics(detection) for detection in raw]).reshape(-1, 2)
-        loo = [
-            self._standardised(detection, statistics[groups != groups[index]]) for index, detection in enumerate(raw)
-        ]
-        logger.info("PatchCore: %d of %d patches of %d images", len(bank), num_patches, len(images))
-        self.load_state(
+            places = self._places(seen, bank, reference_images(group_ids)) if self._settings.even_edges else None
+            left_out = list(self._leave_one_out(seen, bank, places)) if groups.any() else []
+        logger.info("PatchCore: %d of %d patches of %d images", len(rows), num_patches, len(images))
+        self._fitted.keep(
             {
-                "bank": bank.cpu().numpy(),
-                "bank_image": owners.astype(np.int32),
+                "bank": bank.vectors.cpu().numpy(),
+                "bank_image": bank_image.astype(np.int32),
                 "mean_norms": mean_norms.cpu().numpy(),
                 "grid_hw": np.array(grid_hw, dtype=np.int32),
+                "place_yardstick": _pack(places.whole if places else None),
                 "image_ids": text_to_array(json.dumps(list(image_ids))),
-                "settings_hash": text_to_array(self.settings_hash),
-                "loo_scores": np.array([detection.anomaly_score for detection in loo], dtype=np.float64),
-                "loo_maps": np.array([detection.anomaly_map for detection in loo], dtype=np.float32),
-                "loo_statistics": statistics,
+                **pack_left_out(left_out, groups=groups, score_diffuse=self._settings.score_diffuse),
             }
         )
+        self._fit = self._from_state(bank)
 
     @torch.inference_mode()
     def detect(self, images: RGBImages, *, image_ids: Sequence[str]) -> list[RawDetection]:
@@ -177,12 +188,16 @@ class PatchCore:
             GateError: if the detector is not fitted.
         """
         del image_ids
-        fit = self._fitted()
-        return [
-            self._standardised(found, fit.state["loo_statistics"])
-            for features in self._extract.stream(images)
-            for found in score_patches(features, fit.bank, settings=self._settings, scales=fit.scales)
-        ]
+        state = self._fitted.arrays()
+        fit = self._fit
+        assert fit is not None, "it comes with the state"
+        score = partial(
+            score_patches, bank=fit.bank, settings=self._settings, scales=fit.scales, yardstick=fit.yardstick
+        )
+        found = list(chain.from_iterable(map(score, self._extract.stream(images))))  # keeps no batch beside the next
+        if self._settings.score_diffuse:
+            return [standardised(one, yardstick=state["loo_statistics"]) for one in found]
+        return found
 
     def out_of_sample(self) -> list[RawDetection]:
         """Returns the score of every fitted image against the bank without its group, in the order of `fit`.
@@ -190,24 +205,15 @@ class PatchCore:
         Raises:
             GateError: if the detector is not fitted, or on a single group.
         """
-        state = self._fitted().state
-        if len(state["loo_scores"]) == 0:
-            raise GateError(
-                "the detector was fitted on 1 image or group, so nothing is left when that one is left out; "
-                "fit good images of at least 2 parts, or calibrate on held-out ones"
-            )
-        return [
-            RawDetection(anomaly_score=float(score), anomaly_map=anomaly_map.copy())
-            for score, anomaly_map in zip(state["loo_scores"], state["loo_maps"], strict=True)
-        ]
+        return unpack_left_out(self._fitted.arrays())
 
     def state(self) -> dict[str, np.ndarray]:
-        """Returns bank, owners, norms, leave-one-out results and what they belong to, as arrays of numbers.
+        """Returns bank, owners, norms, yardstick, leave-one-out results and what they belong to, as arrays of numbers.
 
         Raises:
             GateError: if the detector is not fitted.
         """
-        return dict(self._fitted().state)
+        return self._fitted.arrays()
 
     def load_state(self, state: Mapping[str, np.ndarray]) -> None:
         """Restores a fitted detector from what `state` returned.
@@ -215,28 +221,18 @@ class PatchCore:
         Raises:
             ArtifactError: if arrays are missing or unknown, or belong to other settings or another backbone.
         """
-        if set(state) != set(_STATE_NAMES):
-            raise ArtifactError(
-                f"detector state holds {sorted(state)} instead of {sorted(_STATE_NAMES)}; fit the detector again"
-            )
-        found = array_to_text(state["settings_hash"])
-        if found != self.settings_hash:
-            raise ArtifactError(
-                f"detector state belongs to settings {found[:12]}, not {self.settings_hash[:12]}; "
-                f"fit the detector again"
-            )
-        arrays = {name: np.array(state[name]) for name in _STATE_NAMES}
-        self._identity = sha256_json({"settings": self.settings_hash, "state": hash_arrays(arrays)})
-        self._fit = _Fit(
-            state=arrays,
-            bank=MemoryBank(torch.from_numpy(arrays["bank"]).to(self._device), channels=self._extract.channels),
-            scales=self._extract.layer_scales(torch.from_numpy(arrays["mean_norms"]).to(self._device)),
-        )
+        self._fitted.restore(state, names=_STATE_NAMES)
+        vectors = torch.from_numpy(self._fitted.arrays()["bank"]).to(self._device)
+        self._fit = self._from_state(MemoryBank(vectors, channels=self._extract.channels))
 
-    def _fitted(self) -> _Fit:
-        if self._fit is None:
-            raise GateError("the detector is not fitted; call fit or load_state first")
-        return self._fit
+    def _from_state(self, bank: MemoryBank) -> _Fit:
+        arrays = self._fitted.arrays()
+        mean_norms = torch.from_numpy(arrays["mean_norms"]).to(self._device)
+        return _Fit(
+            bank=bank,
+            scales=self._extract.layer_scales(mean_norms),
+            yardstick=_unpack(arrays["place_yardstick"]),
+        )
 
     def _extract_all(self, images: RGBImages, features: FeatureFile) -> tuple[Float[Tensor, "I L"], SizeHW]:
         """Writes the features of all images into the file; returns their mean norms and the grid."""
@@ -246,6 +242,7 @@ class PatchCore:
             features.append(batch.values)
             mean_norms.append(self._extract.mean_norms(batch.values))
             grid_hw = batch.grid_hw
+            del batch  # or it would lie beside the next one
         return torch.cat(mean_norms), grid_hw
 
     def _select_bank(
@@ -259,37 +256,45 @@ class PatchCore:
         points = project(blocks, projection, num_rows=num_patches)
         return greedy_coreset(points, num_selected=num_selected, seed=seed)
 
-    def _leave_one_out(
-        self,
-        features: FeatureFile,
-        groups: Int[np.ndarray, " I"],
-        *,
-        bank: Float[Tensor, "M C"],
-        owners: Int[np.ndarray, " M"],
-        mean_norms: Float[Tensor, "I L"],
-        grid_hw: SizeHW,
-    ) -> list[RawDetection]:
-        if len(set(groups.tolist())) == 1:
-            return []
-        memory_bank = MemoryBank(bank, channels=self._extract.channels)
-        detections: list[RawDetection] = []
-        for block in features.blocks(1):
-            group = groups[len(detections)]
-            left_out = groups[owners] == group
+    def _places(self, seen: _Seen, bank: MemoryBank, images: Sequence[int]) -> PlaceReference:
+        return PlaceReference.of(
+            (
+                (
+                    int(seen.groups[index]),
+                    PatchFeatures(values=seen.features.image(index)[None].to(self._device), grid_hw=seen.grid_hw),
+                    self._extract.own_scales(seen.mean_norms[index]),
+                )
+                for index in images
+            ),
+            bank,
+            torch.from_numpy(seen.owners).to(self._device),
+            smoothing_sigma=self._settings.smoothing_sigma,
+        )
+
+    def _leave_one_out(self, seen: _Seen, bank: MemoryBank, places: PlaceReference | None) -> Iterator[RawDetection]:
+        """Yields every image as judged without its group; there are at least two groups."""
+        for group, block in zip(seen.groups.tolist(), seen.features.blocks(1), strict=True):
+            left_out = seen.owners == group
             if left_out.all():
                 raise GateError(
-                    f"all {len(bank)} vectors of the memory bank come from one part; raise detector.coreset_fraction "
-                    f"({self._settings.coreset_fraction}) or detector.max_patches ({self._settings.max_patches})"
+                    f"all {len(left_out)} vectors of the memory bank come from one part; raise "
+                    f"detector.coreset_fraction ({self._settings.coreset_fraction}) or detector.max_patches "
+                    f"({self._settings.max_patches})"
                 )
-            others = torch.from_numpy(groups != group).to(self._device)
-            detections += score_patches(
-                PatchFeatures(values=block.to(self._device), grid_hw=grid_hw),
-                memory_bank,
+            others = torch.from_numpy(seen.groups != group).to(self._device)
+            yield from score_patches(
+                PatchFeatures(values=block.to(self._device), grid_hw=seen.grid_hw),
+                bank,
                 settings=self._settings,
-                scales=self._extract.layer_scales(mean_norms[others]),
+                scales=self._extract.layer_scales(seen.mean_norms[others]),
                 left_out=torch.from_numpy(left_out).to(self._device),
+                yardstick=places.without(group) if places else None,
             )
-        return detections
 
-    def _standardised(self, detection: RawDetection, yardstick: Float[np.ndarray, "images 2"]) -> RawDetection:
-        return standardised(detection, yardstick=yardstick) if self._settings.score_diffuse else detection
+
+def _pack(yardstick: PlaceYardstick | None) -> Float[np.ndarray, "2 classes"]:
+    return np.zeros((2, 0)) if yardstick is None else np.stack([yardstick.mean, yardstick.deviation])
+
+
+def _unpack(packed: Float[np.ndarray, "2 classes"]) -> PlaceYardstick | None:
+    return PlaceYardstick(mean=packed[0], deviation=packed[1]) if packed.shape[1] else None

@@ -17,6 +17,24 @@ def top_mean(anomaly_map: AnomalyMap, top_fraction: float) -> float:
     return float(np.partition(anomaly_map.ravel(), -num_cells)[-num_cells:].mean(dtype=np.float64))
 
 
+def smoothed(maps: Float[np.ndarray, "*images h w"], sigma: float) -> Float[np.ndarray, "*images h w"]:
+    """Returns maps after a Gaussian; what lies beyond the edge is unknown and counts as the map's own mean.
+
+    To repeat the cells at the edge instead would count them several times: the average would vary more at the edge
+    than inside, and its largest value would lie there too often.
+
+    Args:
+        maps: one or several.
+        sigma: in cells; 0 smooths nothing.
+    """
+    if sigma == 0:
+        return maps
+    means = maps.mean(axis=(-2, -1), keepdims=True)
+    smooth: Float[np.ndarray, "*images h w"] = gaussian_filter(maps - means, sigma, mode="constant", axes=(-2, -1))
+    smooth += means
+    return smooth
+
+
 def score_map(distances: AnomalyMap, *, smoothing_sigma: float, top_fraction: float) -> RawDetection:
     """Smooths a map of distances and reads the score off it, so that score and map speak of the same place.
 
@@ -25,8 +43,8 @@ def score_map(distances: AnomalyMap, *, smoothing_sigma: float, top_fraction: fl
         smoothing_sigma: of the Gaussian, in patches; 0 smooths nothing.
         top_fraction: the score is the mean of this share of the largest values; 0 is the maximum.
     """
-    smoothed = gaussian_filter(distances, smoothing_sigma, mode="nearest") if smoothing_sigma > 0 else distances
-    return RawDetection(anomaly_score=top_mean(smoothed, top_fraction), anomaly_map=smoothed)
+    anomaly_map = smoothed(distances, smoothing_sigma)
+    return RawDetection(anomaly_score=top_mean(anomaly_map, top_fraction), anomaly_map=anomaly_map)
 
 
 def score_statistics(detection: RawDetection) -> tuple[float, float]:

@@ -20,6 +20,8 @@ class PatchCoreSettings:
             A mean finds diffuse defects of the whole part better, the maximum small ones.
         score_diffuse: the score is the larger of that and the mean over the whole map, each in standard deviations from
             what the fitted images show when left out; finds local and diffuse defects alike.
+        even_edges: damp the map near the picture's edge by as much as left-out good images exceed its inside there;
+            False, as published, leaves it as it is.
         reweight: multiply the score by the paper's neighbourhood weight.
         num_neighbours: neighbours in that weight, at least 2; read with `reweight` alone.
         seed: of the projection and the first patch of the coreset.
@@ -33,6 +35,7 @@ class PatchCoreSettings:
     smoothing_sigma: float = 1.0
     score_top_fraction: float = 0.0
     score_diffuse: bool = False
+    even_edges: bool = True
     reweight: bool = False
     num_neighbours: int = 9
     seed: int = 0

@@ -17,10 +17,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from jaxtyping import Float16
 
 from velm_train.core.artifacts import require_free_disk, write_atomic
 from velm_train.core.errors import ArtifactError, DataError
 from velm_train.core.records import Detection, SizeHW
+from velm_train.core.shapes import AnomalyMap
 
 STORE_SCHEMA_VERSION = 1
 INDEX_NAME = "detections.json"
@@ -91,7 +93,7 @@ def save_detections(detections: Sequence[Detection], folder: Path) -> None:
                 map_exponent=exponent,
             )
         )
-        group.append(np.ldexp(detection.anomaly_map.astype(np.float64), -exponent).astype(np.float16))
+        group.append(_to_stored(detection.anomaly_map, exponent))
     require_free_disk(folder, needed_bytes=sum(stored.nbytes for group in groups.values() for stored in group))
     for map_hw, group in groups.items():
         buffer = io.BytesIO()
@@ -99,6 +101,20 @@ def save_detections(detections: Sequence[Detection], folder: Path) -> None:
         write_atomic(folder / _maps_name(map_hw), buffer.getvalue())
     index = {"schema_version": STORE_SCHEMA_VERSION, "detections": [dataclasses.asdict(row) for row in rows]}
     write_atomic(folder / INDEX_NAME, json.dumps(index, indent=1))
+
+
+def as_stored(anomaly_map: AnomalyMap) -> AnomalyMap:
+    """Returns a map as it would be read back: what is judged without a store gets the same regions and answers."""
+    exponent = _exponent(anomaly_map)
+    return _from_stored(_to_stored(anomaly_map, exponent), exponent)
+
+
+def _to_stored(anomaly_map: AnomalyMap, exponent: int) -> Float16[np.ndarray, "h w"]:
+    return np.ldexp(anomaly_map.astype(np.float64), -exponent).astype(np.float16)
+
+
+def _from_stored(stored: Float16[np.ndarray, "h w"], exponent: int) -> AnomalyMap:
+    return np.ldexp(stored.astype(np.float64), exponent).astype(np.float32)
 
 
 class DetectionStore:
@@ -144,7 +160,7 @@ class DetectionStore:
             image_id=row.image_id,
             detector_hash=row.detector_hash,
             anomaly_score=row.anomaly_score,
-            anomaly_map=np.ldexp(stored.astype(np.float64), row.map_exponent).astype(np.float32),
+            anomaly_map=_from_stored(stored, row.map_exponent),
             image_size_hw=row.image_size_hw,
             out_of_sample=row.out_of_sample,
         )

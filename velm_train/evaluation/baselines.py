@@ -39,11 +39,10 @@ PROTOTYPE_TEMPERATURE = 0.1
 def pool(view: ViewFeatures) -> Float[np.ndarray, " D"]:
     """Returns the mean of a view's tokens weighted by the anomaly map, then their plain mean, (2 Df,).
 
-    Without a map both halves are the plain mean.
+    Tokens of all tiles count, padding does not. Without a map both halves are the plain mean.
     """
-    num_valid = view.grid_hw[0] * view.grid_hw[1]
-    tokens = view.final[:num_valid].astype(np.float32)
-    weights = np.clip(view.map_scores[:num_valid], 0, None).astype(np.float32)
+    tokens = view.final[view.valid].float().numpy()
+    weights = view.map_scores[view.valid].clamp_min(0).numpy()
     plain = tokens.mean(axis=0)
     weighted = weights @ tokens / weights.sum() if weights.sum() > 0 else plain
     return np.concatenate([weighted, plain])

@@ -1,8 +1,11 @@
 """Gated images go in; the same questions with blank evidence, or a stratified part of the images, come out."""
 
+import functools
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 import numpy as np
+import torch
 
 from velm_train.collation.collate import ViewFeatures
 from velm_train.core.records import SizeHW, View
@@ -20,24 +23,29 @@ def grey_features(model: VisionLanguageModel, *, size_hw: SizeHW) -> ViewFeature
         model: encodes the picture.
         size_hw: of the picture, pixels.
     """
-    evidence = model.encode_views([np.full((*size_hw, 3), MID_GREY, dtype=np.uint8)])
-    assert len(evidence.final) == 1, "a blank picture has one tile"
-    rows, columns = evidence.grid_hw[0].tolist()
-    return ViewFeatures(
-        final=evidence.final[0].float().cpu().numpy(),
-        levels=evidence.levels[:, 0].float().cpu().numpy(),
-        map_scores=np.zeros(evidence.final.shape[1], dtype=np.float32),
-        grid_hw=(rows, columns),
-        gt_scores=np.full(evidence.final.shape[1], np.nan, dtype=np.float32),
+    evidence = model.encode_views([np.full((*size_hw, 3), MID_GREY, dtype=np.uint8)]).to(torch.device("cpu"))
+    return replace(
+        evidence,
+        map_scores=torch.zeros_like(evidence.map_scores),
+        gt_scores=torch.full_like(evidence.map_scores, torch.nan),
     )
 
 
-def blank_lookup(blank: ViewFeatures) -> Callable[[View], ViewFeatures]:
-    """Returns a feature lookup, as collation takes it, that answers every view with the blank picture."""
+def blank_lookup(model: VisionLanguageModel) -> Callable[[View], ViewFeatures]:
+    """Returns a feature lookup, as collation takes it, that answers every view with a grey picture of its size.
+
+    The size stays, because the prompt holds as many places as a view of that size takes.
+
+    Args:
+        model: encodes a picture of every size that is asked for, once.
+    """
+
+    @functools.cache
+    def blank(size_hw: SizeHW) -> ViewFeatures:
+        return grey_features(model, size_hw=size_hw)
 
     def lookup(view: View) -> ViewFeatures:
-        del view
-        return blank
+        return blank(view.size_hw)
 
     return lookup
 

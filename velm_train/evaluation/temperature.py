@@ -6,37 +6,26 @@ sure an answer is, never which answer it is. Fit it on training folds or validat
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import numpy as np
 from scipy.optimize import minimize_scalar
 from scipy.special import logsumexp
 
+from velm_train.core.answer_scores import Temperature
 from velm_train.core.errors import DataError
 from velm_train.core.records import Prediction
 
 LOG_TEMPERATURE_BOUNDS = (math.log(0.02), math.log(50.0))
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Temperature:
-    """A fitted temperature.
-
-    Attributes:
-        value: log-likelihoods are divided by it; above 1 makes answers less sure.
-        num_rows: rows it was fitted on.
-        nll_before: mean negative log-probability of the right answer without it, nats.
-        nll_after: the same with it.
-    """
-
-    value: float
-    num_rows: int
-    nll_before: float
-    nll_after: float
+BOUND_MARGIN = 0.01
+"""A logarithm this near to a bound lies at it."""
 
 
 def fit_temperature(log_likelihoods: Sequence[dict[str, float]], gold_answers: Sequence[str]) -> Temperature:
     """Returns the temperature under which the right answers are likeliest.
+
+    There may be no best one. With every answer right the likelihood rises without end as answers become surer: it is
+    then 1. With answers that say nothing it rises as they become less sure: it is then the upper end of the search.
 
     Args:
         log_likelihoods: option answer -> log-likelihood of each validation row.
@@ -60,11 +49,18 @@ def fit_temperature(log_likelihoods: Sequence[dict[str, float]], gold_answers: S
         return float(np.mean(logsumexp(table / temperature, axis=1) - gold / temperature))
 
     found = minimize_scalar(mean_nll, bounds=LOG_TEMPERATURE_BOUNDS, method="bounded", options={"xatol": 1e-6})
+    log_temperature, note = float(found.x), ""
+    lowest, highest = LOG_TEMPERATURE_BOUNDS
+    if log_temperature < lowest + BOUND_MARGIN:
+        log_temperature, note = 0.0, f"{len(log_likelihoods)} rows, all right, fix no temperature"
+    elif log_temperature > highest - BOUND_MARGIN:
+        log_temperature, note = highest, "the model's confidence says nothing about being right"
     return Temperature(
-        value=math.exp(float(found.x)),
+        value=math.exp(log_temperature),
         num_rows=len(log_likelihoods),
         nll_before=mean_nll(0.0),
-        nll_after=float(found.fun),
+        nll_after=mean_nll(log_temperature),
+        note=note,
     )
 
 

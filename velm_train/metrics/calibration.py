@@ -5,11 +5,14 @@ type, or "no defect" on a false alarm. Rows are grouped by equal confidence firs
 means nothing, changes nothing.
 """
 
-import numpy as np
-from jaxtyping import Bool, Float
+from dataclasses import replace
 
+import numpy as np
+from jaxtyping import Bool, Float, Int
+
+from velm_train.core.answer_scores import ReliabilityBin
 from velm_train.core.scores import CalibrationScores, RiskPoint, Score
-from velm_train.metrics.intervals import Values, Weights, bootstrap_score, proportion
+from velm_train.metrics.intervals import CONFIDENCE_LEVEL, Values, Weights, bootstrap_score, proportion
 from velm_train.metrics.table import NONE_OF_THESE_INDEX, UNPARSED_INDEX, PredictionTable
 
 MIN_IMAGES = 20
@@ -46,16 +49,10 @@ def calibration_scores(table: PredictionTable, weights: Weights) -> CalibrationS
             none_of_these_fraction=none_of_these,
             risk_coverage=(),
         )
-    num_bins = min(MAX_BINS, num_asked // IMAGES_PER_BIN)
     num_silent = int((table.flagged & ~table.has_confidence).sum())
     note = f"without {num_silent} flagged images that have no option likelihoods" if num_silent else ""
     return CalibrationScores(
-        expected_calibration_error=bootstrap_score(
-            lambda w: expected_calibration_error_values(table, w, among=asked, num_bins=num_bins),
-            weights,
-            n=num_asked,
-            note="; ".join(filter(None, [f"{num_bins} bins of equal mass", note])),
-        ),
+        expected_calibration_error=expected_calibration_error(table, weights, among=asked, note=note),
         aurc=bootstrap_score(lambda w: aurc_values(table, w, among=asked), weights, n=num_asked, note=note),
         unparsed_fraction=unparsed,
         none_of_these_fraction=none_of_these,
@@ -63,20 +60,96 @@ def calibration_scores(table: PredictionTable, weights: Weights) -> CalibrationS
     )
 
 
+def _num_bins(num_asked: int) -> int:
+    return max(1, min(MAX_BINS, num_asked // IMAGES_PER_BIN))
+
+
+def expected_calibration_error(
+    table: PredictionTable, weights: Weights, *, among: Bool[np.ndarray, " n"], note: str = ""
+) -> Score:
+    """Returns the calibration error with an interval that holds the true one at the nominal rate or more often.
+
+    The figure is biased upwards on few images: each bin's accuracy is itself uncertain. Its resamples are biased once
+    more, so that their percentiles lie above the truth; for a perfectly calibrated model they never hold it. Instead:
+    the figure differs from the truth by at most the sum D over bins of how far each bin's gap is off, so the lower end
+    is the figure minus the 97.5 % quantile of D over resamples; the upper end is the figure, biased as it is, plus the
+    97.5 % quantile of the resamples about their own mean.
+
+    Args:
+        table: the images.
+        weights: bootstrap resamples of the same images.
+        among: images that count, at least one.
+        note: what was left out.
+    """
+    num_bins = _num_bins(int(among.sum()))
+    gaps = _bin_gaps(table, np.ones((1, len(table))), among, num_bins=num_bins)[0]
+    resampled = _bin_gaps(table, weights, among, num_bins=num_bins)
+    resampled = resampled[np.isfinite(resampled).all(axis=1)]
+    value, errors = float(np.abs(gaps).sum()), np.abs(resampled).sum(axis=1)
+    note = "; ".join(filter(None, [f"{num_bins} bins of equal mass, interval conservative", note]))
+    tail = (1 + CONFIDENCE_LEVEL) / 2
+    low = value - float(np.quantile(np.abs(resampled - gaps).sum(axis=1), tail))
+    high = value + float(np.quantile(errors - errors.mean(), tail))
+    return Score(
+        value=value,
+        low=max(0.0, low),
+        high=min(1.0, high),
+        n=int(among.sum()),
+        k=None,
+        interval="bootstrap",
+        note=note,
+    )
+
+
 def expected_calibration_error_values(
     table: PredictionTable, weights: Weights, *, among: Bool[np.ndarray, " n"], num_bins: int
 ) -> Values:
-    """Returns the mean distance of confidence and accuracy over bins of equal mass (Nguyen and O'Connor 2015).
+    """Returns the mean distance of confidence and accuracy over bins of equal mass (Nguyen and O'Connor 2015)."""
+    return np.asarray(np.abs(_bin_gaps(table, weights, among, num_bins=num_bins)).sum(axis=1))
 
-    The figure is biased upwards on few images: each bin's accuracy is itself uncertain.
-    """
+
+def _bin_gaps(
+    table: PredictionTable, weights: Weights, among: Bool[np.ndarray, " n"], *, num_bins: int
+) -> Float[np.ndarray, "R bins"]:
+    """Returns confidence minus accuracy of each bin, times the bin's share; NaN in resamples without any image."""
     confidence, drawn, right = _levels(table, weights, among)
     total = drawn.sum(axis=1, keepdims=True)
-    middle = np.cumsum(drawn, axis=1) - drawn / 2
-    bins = np.minimum((num_bins * middle / total).astype(np.int64), num_bins - 1)  # (R, U)
+    safe = np.where(total > 0, total, np.nan)
+    bins = _bins(drawn, num_bins=num_bins)
     gap = drawn * confidence - right
-    per_bin = np.stack([np.where(bins == b, gap, 0).sum(axis=1) for b in range(num_bins)], axis=1)
-    return np.asarray(np.abs(per_bin).sum(axis=1) / total[:, 0])
+    return np.stack([np.where(bins == b, gap, 0).sum(axis=1) for b in range(num_bins)], axis=1) / safe
+
+
+def _bins(drawn: PerLevel, *, num_bins: int) -> Int[np.ndarray, "R U"]:
+    """Returns the bin of each distinct confidence: where the middle of its images falls."""
+    total = np.maximum(drawn.sum(axis=1, keepdims=True), 1)
+    middle = np.cumsum(drawn, axis=1) - drawn / 2
+    return np.asarray(np.minimum((num_bins * middle / total).astype(np.int64), num_bins - 1))
+
+
+def reliability_bins(table: PredictionTable) -> tuple[ReliabilityBin, ...]:
+    """Returns mean confidence and accuracy of bins of equal mass, the least confident first; none without answers."""
+    among = table.flagged & table.has_confidence
+    if not among.any():
+        return ()
+    confidence, drawn, right = _levels(table, np.ones((1, len(table))), among)
+    bins = _bins(drawn, num_bins=_num_bins(int(among.sum())))[0]
+    result = []
+    for b in np.unique(bins):
+        members = bins == b
+        count, hits = int(drawn[0, members].sum()), int(right[0, members].sum())
+        result.append(
+            ReliabilityBin(
+                mean_confidence=float((drawn[0] * confidence)[members].sum() / count),
+                accuracy=proportion(np.arange(count) < hits, if_empty="no answers"),
+            )
+        )
+    return tuple(result)
+
+
+def with_confidence(table: PredictionTable, confidence: Float[np.ndarray, " n"]) -> PredictionTable:
+    """Returns the table with other confidences, such as calibrated ones."""
+    return replace(table, confidence=confidence)
 
 
 def aurc_values(table: PredictionTable, weights: Weights, *, among: Bool[np.ndarray, " n"]) -> Values:

@@ -1,10 +1,12 @@
-"""Answers on flagged defects go in; an alarm comes out if they fell onto few types although the truth did not."""
+"""Answers go in; an alarm comes out if they fell onto few types, or are no better than answers without a picture."""
 
 from collections import Counter
+from dataclasses import replace
 
 import numpy as np
 
-from velm_train.core.scores import CollapseCheck
+from velm_train.core.answer_scores import ImageBlindCheck
+from velm_train.core.scores import CollapseCheck, PairedDifference, Score
 from velm_train.metrics.table import NONE_OF_THESE_INDEX, NORMAL_INDEX, UNPARSED_INDEX, PredictionTable
 
 MIN_DEFECTS = 10
@@ -85,6 +87,42 @@ def entropy_fraction(counts: list[int], *, num_types: int) -> float:
     shares = np.array(counts, dtype=np.float64) / sum(counts)
     entropy = -(shares * np.log(shares)).sum()
     return min(1.0, max(0.0, float(entropy / np.log(num_types))))
+
+
+def image_blind_check(blind_versus_run: PairedDifference, *, num_flagged_defects: int) -> ImageBlindCheck:
+    """Returns whether the run is shown to be better than the same model without a picture.
+
+    It catches what variety of answers does not: types drawn at random, or told by the category's name alone. The alarm
+    also rings where the test is too small to tell, for then nothing shows that the pictures matter.
+
+    Args:
+        blind_versus_run: end-to-end balanced recall of the image-blind rows minus the run's own, behind the same gate.
+        num_flagged_defects: defects that both were asked about.
+    """
+    other = blind_versus_run.difference
+    if num_flagged_defects < MIN_DEFECTS or other.value is None:
+        reason = other.note if other.value is None else ""
+        note = reason or f"needs {MIN_DEFECTS} flagged defects, has {num_flagged_defects}"
+        return ImageBlindCheck(alarm=None, gap=_negated(other), note=note)
+    gap = _negated(other)
+    assert gap.value is not None
+    least = gap.value if gap.low is None else gap.low
+    if least > 0:
+        return ImageBlindCheck(alarm=False, gap=gap, note="")
+    ends = (
+        "" if gap.low is None or gap.high is None else f", 95 % interval {100 * gap.low:+.1f} to {100 * gap.high:+.1f}"
+    )
+    note = f"a grey picture instead of the image costs {100 * gap.value:.1f} points{ends}"
+    return ImageBlindCheck(alarm=True, gap=gap, note=note)
+
+
+def _negated(score: Score) -> Score:
+    """Returns the difference the other way round."""
+    if score.value is None:
+        return score
+    low = None if score.high is None else 0.0 - score.high
+    high = None if score.low is None else 0.0 - score.low
+    return replace(score, value=0.0 - score.value, low=low, high=high)
 
 
 def _no_verdict(note: str) -> CollapseCheck:

@@ -25,8 +25,11 @@ def image_auroc(table: PredictionTable, weights: Weights) -> Score:
     """Returns the mean over categories of the AUROC of normal against defective.
 
     Scores of two categories come from two detectors and are never ranked against each other. Categories that hold
-    only one of both are left out, and the note says so.
+    only one of both are left out, and the note says so. Scores that are the decisions themselves, 0 and 1, rank
+    nothing: where a system has no others there is no AUROC.
     """
+    if bool((table.anomaly_score == table.flagged).all()):
+        return Score.undefined("decisions only, no scores to rank", n=len(table))
     present = np.unique(table.category)
     usable = [c for c in present if len(np.unique(table.defect[table.category == c])) == 2]
     if not usable:

@@ -181,7 +181,8 @@ def _gt_index(row: Prediction, index: Mapping[TypeKey, int]) -> int:
 
 def _pred_index(row: Prediction, index: Mapping[TypeKey, int]) -> int:
     if row.pred_defect_type is None:
-        return NONE_OF_THESE_INDEX if _likeliest(row) == NONE_OF_THESE_OPTION else UNPARSED_INDEX
+        said = _likeliest(row) or row.response
+        return NONE_OF_THESE_INDEX if said == NONE_OF_THESE_OPTION else UNPARSED_INDEX
     if row.pred_defect_type == NORMAL_DEFECT_TYPE:
         return NORMAL_INDEX
     return _lookup(row, row.pred_defect_type, index, "predicted")

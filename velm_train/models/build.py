@@ -1,5 +1,9 @@
 """Settings and an asset library in, a ready model out; the same seed gives the same weights bit by bit."""
 
+import shutil
+from functools import partial
+from pathlib import Path
+
 import torch
 from transformers import AutoModelForCausalLM, PreTrainedModel
 from transformers.utils import logging as transformers_logging
@@ -12,13 +16,20 @@ from velm_train.core.hashing import sha256_json
 from velm_train.models.embedded.embedded import EmbeddedVLM
 from velm_train.models.embedded.projector import VisionProjector
 from velm_train.models.embedded.vision import LEVEL_DIM, SOURCE_DIMS, Towers, TwoTowers, VisionSettings
+from velm_train.models.families.model import HFVisionLanguageModel
 from velm_train.models.initialisation import seeded_init
 from velm_train.models.look_twice.adapter import LookTwiceSettings, build_look_twice
 from velm_train.models.lora import LoraSettings, attach_lora
 
+BuiltModel = EmbeddedVLM | HFVisionLanguageModel
+"""A model of any family."""
+
 LANGUAGE_MODEL: AssetName = "smollm2_135m_instruct"
 CNN: AssetName = "efficientnet_lite0"
 VIT: AssetName = "dinov2_small"
+
+TOKENIZER_FILES = ("tokenizer.json", "tokenizer_config.json", "chat_template.jinja")
+"""Of the language model's folder, what its tokenizer is made of."""
 
 
 def quiet_transformers() -> None:
@@ -50,10 +61,9 @@ def build_embedded(
         ConfigError: if the first-look grid does not divide the fine grid.
         AssetError: if weights cannot be fetched or are damaged.
     """
-    language_model: PreTrainedModel = AutoModelForCausalLM.from_pretrained(
-        assets.ensure(LANGUAGE_MODEL), dtype=dtype, local_files_only=True
-    )
-    return assemble_embedded(
+    folder = assets.ensure(LANGUAGE_MODEL)
+    language_model: PreTrainedModel = AutoModelForCausalLM.from_pretrained(folder, dtype=dtype, local_files_only=True)
+    model = assemble_embedded(
         towers=embedded_towers(assets=assets, settings=vision),
         language_model=language_model,
         language_model_name=LANGUAGE_MODEL,
@@ -62,6 +72,8 @@ def build_embedded(
         lora=lora,
         seed=seed,
     )
+    model.write_tokenizer = partial(copy_tokenizer, folder)
+    return model
 
 
 def assemble_embedded(
@@ -71,7 +83,7 @@ def assemble_embedded(
     language_model_name: str,
     language_model_identity: str,
     look_twice: LookTwiceSettings,
-    lora: LoraSettings,
+    lora: LoraSettings | None,
     seed: int,
 ) -> EmbeddedVLM:
     """Adds fresh projector, adapter and LoRA to frozen parts.
@@ -82,7 +94,7 @@ def assemble_embedded(
         language_model_name: what the saved adapter calls its base.
         language_model_identity: hash of its weights.
         look_twice: source "off" leaves the adapter out.
-        lora: rank, scale, variant and targets.
+        lora: rank, scale, variant and targets; None for a language model with LoRA merged into its weights.
         seed: root seed of all fresh weights.
 
     Raises:
@@ -105,9 +117,13 @@ def assemble_embedded(
             num_tokens=towers.settings.token_grid**2,
             project=projector.__call__,
         )
+    if lora is None:
+        tuned = language_model.requires_grad_(requires_grad=False)
+    else:
+        tuned = attach_lora(language_model, lora, base_name=language_model_name, seed=seed)
     return EmbeddedVLM(
         towers=towers,
-        language_model=attach_lora(language_model, lora, base_name=language_model_name, seed=seed),
+        language_model=tuned,
         language_model_identity=language_model_identity,
         projector=projector,
         look_twice=adapter,
@@ -127,6 +143,12 @@ def embedded_towers(*, assets: AssetLibrary, settings: VisionSettings) -> TwoTow
         weights_identity=sha256_json({"cnn": asset_identity(assets, CNN), "vit": asset_identity(assets, VIT)}),
         settings=settings,
     )
+
+
+def copy_tokenizer(source: Path, target: Path) -> None:
+    """Copies the files that make a tokenizer from one folder to another."""
+    for name in TOKENIZER_FILES:
+        shutil.copyfile(source / name, target / name)
 
 
 def asset_identity(assets: AssetLibrary, name: AssetName) -> str:

@@ -1,6 +1,7 @@
 """What every vision-language model of the project offers to training and evaluation, whatever its family."""
 
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol, runtime_checkable
@@ -61,18 +62,26 @@ class VisionLanguageModel(Protocol):
         ...
 
     @property
-    def token_grid_hw(self) -> SizeHW:
-        """Rows and columns of fine visual tokens per tile, the grid of `VisionEvidence.map_scores`."""
-        ...
-
-    @property
-    def num_first_look(self) -> int:
-        """Placeholders per view for the visual tokens of the first look."""
+    def feature_dtype(self) -> torch.dtype:
+        """The type that keeps what `encode_views` returns on disk."""
         ...
 
     @property
     def num_second_look(self) -> int:
         """Placeholders per view for the second look; 0 without adapter."""
+        ...
+
+    @property
+    def max_context(self) -> int:
+        """Longest prompt with its answer that the language model was made for, tokens."""
+        ...
+
+    def view_token_ids(self, size_hw: SizeHW) -> tuple[int, ...]:
+        """Returns what stands for a view of a size in a prompt: the first look with its marks, then the second look.
+
+        Raises:
+            DataError: if the model cannot take a view of this size.
+        """
         ...
 
     def encode_views(self, views: Sequence[UInt8[np.ndarray, "_ _ 3"]]) -> VisionEvidence:
@@ -95,6 +104,14 @@ class VisionLanguageModel(Protocol):
         Returns:
             For each row the sum of log-probabilities of each option's tokens, nats, float32.
         """
+        ...
+
+    def merged_for_inference(self) -> AbstractContextManager[None]:
+        """Adds LoRA into the base weights for the length of a `with` block: the same answers, sooner."""
+        ...
+
+    def first_look_only(self) -> AbstractContextManager[None]:
+        """Takes the look-twice adapter out for the length of a `with` block; prompts must not ask for it then."""
         ...
 
     def trainable_groups(self) -> Mapping[str, list[torch.nn.Parameter]]:

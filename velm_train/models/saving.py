@@ -2,33 +2,47 @@
 
 adapter_config.json + adapter_model.safetensors     LoRA, as PEFT reads it
 <part>.safetensors                                  projector, look_twice
-manifest.json                                       family, identity of the frozen base, settings, hashes
+tokenizer.json, processor_config.json, ...          what turns text and pictures into the model's input
+manifest.json                                       base, family, settings, versions, the hash of every file
 """
 
 import importlib.metadata
 import json
 import logging
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 from peft import PeftModel
-from peft.utils import get_peft_model_state_dict, set_peft_model_state_dict
-from safetensors.torch import load_file, save
+from safetensors.torch import save
 from torch import nn
 
+from velm_train import __version__
 from velm_train.core.artifacts import write_atomic
-from velm_train.core.errors import ArtifactError
-from velm_train.core.hashing import sha256_file
+from velm_train.core.errors import ArtifactError, ResourceError
+from velm_train.models.pissa import load_portable, portable_config, portable_tensors
+from velm_train.models.weight_files import (
+    MANIFEST_NAME,
+    TENSOR_SUFFIX,
+    check_tensors,
+    describe_files,
+    plain_tensors,
+    read_manifest,
+    read_tensors,
+    require_files,
+)
 
 logger = logging.getLogger(__name__)
 
-SCHEMA_VERSION = 1
-MANIFEST_NAME = "manifest.json"
+SCHEMA_VERSION = 2
 LORA_NAME = "adapter_model.safetensors"
+LORA_CONFIG_NAME = "adapter_config.json"
 _LIBRARIES = ("torch", "transformers", "peft", "safetensors")
+
+WriteProcessor = Callable[[Path], object]
+"""Writes tokenizer and processor files into a folder that exists."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -47,7 +61,12 @@ class AdapterDescription:
 
 
 def save_adapter(
-    folder: Path, *, description: AdapterDescription, language_model: PeftModel, parts: Mapping[str, nn.Module]
+    folder: Path,
+    *,
+    description: AdapterDescription,
+    language_model: PeftModel,
+    parts: Mapping[str, nn.Module],
+    write_processor: WriteProcessor | None = None,
 ) -> None:
     """Writes all trained weights, the manifest last: a folder without one is not finished.
 
@@ -56,25 +75,25 @@ def save_adapter(
         description: family, identity and settings.
         language_model: with LoRA.
         parts: other trained modules by the name of their file.
+        write_processor: puts tokenizer and processor beside the weights; None for a model without.
 
     Raises:
         ResourceError: if the folder cannot be written.
     """
-    (folder / MANIFEST_NAME).unlink(missing_ok=True)
-    peft_config = language_model.peft_config["default"].to_dict() | {"inference_mode": True}
-    write_atomic(folder / "adapter_config.json", json.dumps(peft_config, indent=1, sort_keys=True, default=sorted))
-    files = {}
+    clear_folder(folder)
+    peft_config = json.dumps(portable_config(language_model), indent=1, sort_keys=True, default=sorted)
+    write_atomic(folder / LORA_CONFIG_NAME, peft_config)
     for name, tensors in _own_tensors(language_model, parts).items():
         write_atomic(folder / name, save(tensors, metadata={"format": "pt"}))
-        shapes = {key: list(tensor.shape) for key, tensor in sorted(tensors.items())}
-        files[name] = {"sha256": sha256_file(folder / name), "shapes": shapes}
+    if write_processor is not None:
+        write_files(folder, write_processor)
     manifest = {
         "schema_version": SCHEMA_VERSION,
+        "base": {"id": _base_id(language_model), "identity": description.identity},
         "family": description.family,
-        "identity": description.identity,
         "settings": description.settings,
-        "versions": {library: importlib.metadata.version(library) for library in _LIBRARIES},
-        "files": files,
+        "versions": library_versions(),
+        "files": describe_files(folder),
     }
     write_atomic(folder / MANIFEST_NAME, json.dumps(manifest, indent=1, sort_keys=True))
 
@@ -93,72 +112,91 @@ def load_adapter(
     Raises:
         ArtifactError: naming what is missing, damaged, or different from this model.
     """
-    manifest = _read_manifest(folder)
-    _check_description(folder, manifest, description)
+    manifest = read_manifest(folder, kind="adapter", schema_version=SCHEMA_VERSION, remedy="train it again")
+    _check_base(folder, manifest, description, base_id=_base_id(language_model))
+    _check_settings(folder, manifest, description)
+    require_files(folder, manifest, kind="adapter")
     own = _own_tensors(language_model, parts)
-    if set(manifest["files"]) != set(own):
-        raise ArtifactError(f"adapter {folder} holds {sorted(manifest['files'])}, this model expects {sorted(own)}")
-    stored = {name: _read_tensors(folder, name, manifest["files"][name]["sha256"]) for name in own}
+    stored_names = {name for name in manifest["files"] if name.endswith(TENSOR_SUFFIX)}
+    if stored_names != set(own):
+        raise ArtifactError(f"adapter {folder} holds {sorted(stored_names)}, this model expects {sorted(own)}")
+    stored = {name: read_tensors(folder / name) for name in own}
     for name, tensors in stored.items():
-        _check_tensors(folder / name, tensors, own[name])
-    set_peft_model_state_dict(language_model, stored[LORA_NAME])
+        check_tensors(folder / name, tensors, own[name])
+    load_portable(language_model, stored[LORA_NAME])
     for name, part in parts.items():
-        part.load_state_dict(stored[f"{name}.safetensors"], strict=True)
+        part.load_state_dict(stored[f"{name}{TENSOR_SUFFIX}"], strict=True)
     logger.info("adapter weights read from %s", folder)
 
 
-def _own_tensors(language_model: PeftModel, parts: Mapping[str, nn.Module]) -> dict[str, dict[str, torch.Tensor]]:
-    lora = get_peft_model_state_dict(language_model, save_embedding_layers=False)
-    states = {LORA_NAME: lora} | {f"{name}.safetensors": part.state_dict() for name, part in parts.items()}
-    return {
-        name: {key: tensor.detach().cpu().contiguous() for key, tensor in state.items()}
-        for name, state in states.items()
-    }
+def clear_folder(folder: Path) -> None:
+    """Makes a folder, or deletes what an earlier save left in it, the manifest first.
 
-
-def _read_manifest(folder: Path) -> dict[str, Any]:
+    Raises:
+        ResourceError: if the folder cannot be written.
+    """
+    manifest_path = folder / MANIFEST_NAME
     try:
-        manifest: dict[str, Any] = json.loads((folder / MANIFEST_NAME).read_text())
-        version = manifest["schema_version"]
-    except (OSError, json.JSONDecodeError, KeyError) as error:
+        folder.mkdir(parents=True, exist_ok=True)
+        if not manifest_path.exists():
+            return
+        named = json.loads(manifest_path.read_text())["files"]
+        manifest_path.unlink()
+        for name in named:
+            (folder / name).unlink(missing_ok=True)
+    except OSError as error:
+        raise ResourceError(f"cannot write {folder}: {error.strerror}; check that the folder is writable") from error
+    except (json.JSONDecodeError, KeyError) as error:
+        raise ArtifactError(f"{manifest_path} is not of an earlier save ({error}); choose another folder") from error
+
+
+def write_files(folder: Path, write: Callable[[Path], object]) -> None:
+    """Lets a library write into a folder.
+
+    Raises:
+        ResourceError: if the folder cannot be written.
+    """
+    try:
+        write(folder)
+    except OSError as error:
+        raise ResourceError(f"cannot write {folder}: {error}; check space and permissions") from error
+
+
+def library_versions() -> dict[str, str]:
+    """Returns what wrote the weights, by name."""
+    return {"velm_train": __version__} | {library: importlib.metadata.version(library) for library in _LIBRARIES}
+
+
+def _base_id(language_model: PeftModel) -> str:
+    return str(language_model.peft_config["default"].base_model_name_or_path)
+
+
+def _own_tensors(language_model: PeftModel, parts: Mapping[str, nn.Module]) -> dict[str, dict[str, torch.Tensor]]:
+    states = {f"{name}{TENSOR_SUFFIX}": part.state_dict() for name, part in parts.items()}
+    states[LORA_NAME] = portable_tensors(language_model)
+    return {name: plain_tensors(state) for name, state in states.items()}
+
+
+def _check_base(folder: Path, manifest: Mapping[str, Any], description: AdapterDescription, *, base_id: str) -> None:
+    got = (manifest["family"], manifest["base"]["id"], manifest["base"]["identity"])
+    allowed = (description.family, base_id, description.identity)
+    if (got[0], got[2]) != (allowed[0], allowed[2]):
         raise ArtifactError(
-            f"adapter {folder}: {MANIFEST_NAME} cannot be read ({error}); name a folder written by a finished save"
-        ) from error
-    if version != SCHEMA_VERSION:
-        raise ArtifactError(f"adapter {folder}: schema version {version} instead of {SCHEMA_VERSION}; train it again")
-    return manifest
+            f"adapter {folder}: identity of its base is {_base(got)}, allowed is that of this model, {_base(allowed)}; "
+            "build the model with the weights, number type and picture sizes that the adapter was trained on"
+        )
 
 
-def _check_description(folder: Path, manifest: dict[str, Any], description: AdapterDescription) -> None:
-    for field in ("family", "identity"):
-        got, expected = manifest[field], getattr(description, field)
-        if got != expected:
-            raise ArtifactError(
-                f"adapter {folder}: {field} of its base is {got!r}, this model's is {expected!r}; build the model with "
-                "the weights and input sizes that the adapter was trained on"
-            )
+def _base(base: tuple[str, str, str]) -> str:
+    family, base_id, identity = base
+    return f"{family} {base_id!r} ({identity[:12]})"
+
+
+def _check_settings(folder: Path, manifest: Mapping[str, Any], description: AdapterDescription) -> None:
     got, expected = manifest["settings"], json.loads(json.dumps(description.settings))
     names = sorted(name for name in got.keys() | expected.keys() if got.get(name) != expected.get(name))
     if names:
         differences = ", ".join(f"{name} is {got.get(name)} there, {expected.get(name)} here" for name in names)
-        raise ArtifactError(f"adapter {folder} was trained with other settings: {differences}")
-
-
-def _read_tensors(folder: Path, name: str, sha256: str) -> dict[str, torch.Tensor]:
-    path = folder / name
-    if not path.is_file():
-        raise ArtifactError(f"adapter {folder}: {name} is missing; copy the whole folder")
-    if sha256_file(path) != sha256:
-        raise ArtifactError(f"adapter {folder}: {name} is damaged (its hash differs from the manifest)")
-    return load_file(path)
-
-
-def _check_tensors(path: Path, stored: Mapping[str, torch.Tensor], own: Mapping[str, torch.Tensor]) -> None:
-    missing, unexpected = sorted(own.keys() - stored.keys()), sorted(stored.keys() - own.keys())
-    if missing or unexpected:
         raise ArtifactError(
-            f"{path}: {len(missing)} tensors missing {missing[:3]}, {len(unexpected)} unexpected {unexpected[:3]}"
+            f"adapter {folder} was trained with other settings: {differences}; build the model with the adapter's"
         )
-    for key, tensor in stored.items():
-        if tensor.shape != own[key].shape:
-            raise ArtifactError(f"{path}: {key} has shape {list(tensor.shape)}, this model {list(own[key].shape)}")

@@ -27,6 +27,9 @@ from velm_train.detectors.store import DetectionStore, StoredDetections, save_de
 
 logger = logging.getLogger(__name__)
 
+DETECTORS = "detectors"
+"""The stage that fits them; `read_state` reads its artefacts."""
+
 FIT_VERSION = 3
 DETECT_VERSION = 2
 _STATE_NAME = "state.npz"
@@ -46,6 +49,7 @@ class CategoryDetections:
 
     Attributes:
         detector_hash: of the fitted detector.
+        detector_key: of the artefact of stage DETECTORS that holds its fitted state.
         detections: image_id -> detection; maps are read from disk on access. All are out-of-sample, but for fitted
             images where `calibration` is "split".
         calibration_ids: the normal images that calibrate the gate.
@@ -56,6 +60,7 @@ class CategoryDetections:
 
     category: str
     detector_hash: str
+    detector_key: str
     detections: Mapping[str, Detection]
     calibration_ids: tuple[str, ...]
     calibration: CalibrationKind
@@ -120,7 +125,7 @@ class _Work:
     def fit(self, bank: Sequence[ImageRecord], *, title: str) -> tuple[StageKey, Path]:
         """Fits the detector on these images, or finds it fitted."""
         key = StageKey(
-            stage="detectors",
+            stage=DETECTORS,
             version=FIT_VERSION,
             inputs={"category": title, "images": [[one.image_id, one.sha256, one.group_id] for one in bank]},
             settings={"detector": self.detector.settings_hash},
@@ -179,6 +184,7 @@ class _Work:
         return CategoryDetections(
             category=category,
             detector_hash=left_out[fitted[0].image_id].detector_hash,
+            detector_key=fit_key.key,
             detections=_Chained({one.image_id: left_out for one in fitted} | dict.fromkeys(detected, detected)),
             calibration_ids=held_out or tuple(one.image_id for one in fitted),
             calibration="split" if held_out else self.detector.calibration,
@@ -189,7 +195,7 @@ class _Work:
     def _detect_shards(
         self, shards: Sequence[tuple[str, Sequence[ImageRecord]]], folder: Path, *, fit_folder: Path
     ) -> None:
-        self.detector.load_state(_read_state(fit_folder))
+        self.detector.load_state(read_state(fit_folder))
         timings = []
         for name, records in shards:
             done = _finished_seconds(folder / name, records, detector=self.detector)
@@ -244,7 +250,8 @@ def _finished_seconds(folder: Path, records: Sequence[ImageRecord], *, detector:
     return float(json.loads(path.read_text())["seconds_per_image"]) if complete else None
 
 
-def _read_state(folder: Path) -> dict[str, np.ndarray]:
+def read_state(folder: Path) -> dict[str, np.ndarray]:
+    """Returns what a fitted detector's artefact holds, for `Detector.load_state`."""
     with np.load(folder / _STATE_NAME, allow_pickle=False) as archive:
         return {name: archive[name] for name in archive.files}
 

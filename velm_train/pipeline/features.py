@@ -1,13 +1,14 @@
 """Views in; what the frozen vision towers say about them out, computed once and memory-mapped afterwards.
 
 Exact by construction: the towers are frozen and a view is fixed by its pixels, so an epoch, a run and a sweep job
-read the same numbers. Files: final.npy (n, N, Df), levels.npy (n, L, N, Dl), both float16, and map_scores.npy
-(n, N) float32, in units of the category's pixel threshold.
+read the same numbers, in the type that the model names. The anomaly map is pooled to the tokens of every tile, in
+units of the category's pixel threshold. `feature_files` says how it lies on disk.
 
 Ground truth on the token grid is no part of the artefacts: it is pooled each time, and only for a run that is told to
 read it (`MapSource.gt_record`), so that nothing that others reuse has seen a mask.
 """
 
+import dataclasses
 import json
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -15,22 +16,23 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import torch
 from jaxtyping import Float
 
-from velm_train.collation.collate import ViewFeatures
+from velm_train.collation.collate import ViewFeatures, split_views
 from velm_train.core.artifacts import ArtifactStore, StageKey, require_free_disk, write_atomic
 from velm_train.core.errors import DataError
 from velm_train.core.hashing import sha256_json
 from velm_train.core.images import cut_out, read_gt_masks, read_rgb
 from velm_train.core.progress import Advance, Progress
-from velm_train.core.records import Detection, ImageRecord, View
-from velm_train.core.shapes import RGBImage
+from velm_train.core.records import Detection, ImageRecord, SizeHW, View
+from velm_train.core.shapes import AnomalyMap, RGBImage
 from velm_train.gating.gate import CalibratedGate
 from velm_train.models.protocol import VisionLanguageModel
-from velm_train.regions.overlay import draw_contour, pool_map
+from velm_train.pipeline.feature_files import FeatureFile, FeatureWriter
+from velm_train.regions.overlay import WHOLE_BOX, draw_contour, pool_map
 
-FEATURES_VERSION = 1
-_INDEX_NAME = "views.json"
+FEATURES_VERSION = 2
 _SECONDS_NAME = "seconds.json"
 
 
@@ -77,13 +79,18 @@ class MapSource:
                 "that of a new one; score it by the detector's out_of_sample()"
             )
 
-    def scores(self, view: View, *, grid_hw: tuple[int, int]) -> Float[np.ndarray, " N"]:
-        """Returns the anomaly map averaged over each visual token, 1 at the pixel threshold, row-major."""
-        pooled = pool_map(self.detection.anomaly_map, self.detection.image_size_hw, view.box_xyxy, grid_hw)
-        return (pooled / self.gate.pixel_threshold).astype(np.float32).reshape(-1)
+    def scores(self, view: View, features: ViewFeatures) -> Float[torch.Tensor, "T N"]:
+        """Returns the anomaly map averaged over each visual token, 1 at the pixel threshold, 0 beyond a tile's grid.
 
-    def gt_scores(self, view: View, *, grid_hw: tuple[int, int]) -> Float[np.ndarray, " N"] | None:
-        """Returns the share of each visual token's area that is defect, row-major.
+        Args:
+            view: what the features are of.
+            features: say where the tiles lie.
+        """
+        pooled = _pooled(self.detection.anomaly_map, self.detection.image_size_hw, view, features)
+        return torch.from_numpy((pooled / self.gate.pixel_threshold).astype(np.float32))
+
+    def gt_scores(self, view: View, features: ViewFeatures) -> Float[torch.Tensor, "T N"] | None:
+        """Returns the share of each visual token's area that is defect.
 
         None if the masks may not be read; NaN everywhere for a defect that nobody has outlined.
         """
@@ -91,53 +98,59 @@ class MapSource:
         if record is None:
             return None
         if record.gt_label and not record.gt_mask_paths:
-            return np.full(grid_hw[0] * grid_hw[1], np.nan, dtype=np.float32)
+            return torch.full(features.valid.shape, torch.nan)
         gt_mask = read_gt_masks(record.gt_mask_paths, size_hw=record.size_hw)
-        return pool_map(gt_mask.astype(np.float32), record.size_hw, view.box_xyxy, grid_hw).reshape(-1)
+        return torch.from_numpy(_pooled(gt_mask.astype(np.float32), record.size_hw, view, features))
+
+
+def _pooled(values: AnomalyMap, image_size_hw: SizeHW, view: View, features: ViewFeatures) -> Float[np.ndarray, "T N"]:
+    """Averages values that lie on an image over the tokens of each tile of a view, row-major, zeros behind them."""
+    pooled = np.zeros(features.valid.shape, dtype=np.float32)
+    boxes = None if features.tile_xyxy is None else features.tile_xyxy.tolist()
+    for tile, (rows, columns) in enumerate(features.grid_hw.tolist()):
+        tile_xyxy = WHOLE_BOX if boxes is None else tuple(boxes[tile])
+        means = pool_map(values, image_size_hw, view.box_xyxy, (rows, columns), tile_xyxy=tile_xyxy)
+        pooled[tile, : rows * columns] = means.reshape(-1)
+    return pooled
 
 
 class FeatureReader:
     """Looks up a view's features in the memory-mapped artefacts."""
 
-    def __init__(
-        self,
-        folders: Sequence[Path],
-        *,
-        grid_hw: tuple[int, int],
-        gt_scores: Mapping[str, Float[np.ndarray, " N"]],
-    ) -> None:
-        """Opens the artefacts; nothing is read until asked for.
+    def __init__(self, folders: Sequence[Path]) -> None:
+        """Opens the artefacts; features are not read until asked for.
 
         Args:
             folders: of the artefacts.
-            grid_hw: token rows and columns of every view.
-            gt_scores: view key -> ground truth on the token grid; empty if it may not be read.
         """
-        self._grid_hw = grid_hw
-        self._gt_scores = gt_scores
-        self._rows: dict[str, tuple[int, int]] = {}
-        self._final: list[np.ndarray] = []
-        self._levels: list[np.ndarray] = []
-        self._map_scores: list[np.ndarray] = []
-        self._seconds: list[float] = []
-        for number, folder in enumerate(folders):
-            for row, key in enumerate(json.loads((folder / _INDEX_NAME).read_text())):
-                self._rows[key] = (number, row)
-            self._final.append(np.load(folder / "final.npy", mmap_mode="r"))
-            self._levels.append(np.load(folder / "levels.npy", mmap_mode="r"))
-            self._map_scores.append(np.load(folder / "map_scores.npy"))
-            self._seconds.append(json.loads((folder / _SECONDS_NAME).read_text())["seconds_per_view"])
+        self._files = [FeatureFile(folder) for folder in folders]
+        self._places = {key: number for number, file in enumerate(self._files) for key in file.keys}
+        self._seconds: list[float] = [json.loads((folder / _SECONDS_NAME).read_text())["seconds_per_view"] for folder in folders]
+        self._gt_scores: dict[str, Float[torch.Tensor, "T N"]] = {}
+
+    def read_ground_truth(self, views: Sequence[View], map_sources: Mapping[str, MapSource]) -> None:
+        """Pools the masks of those images whose source gives leave to read them.
+
+        Args:
+            views: whose features are to carry ground truth.
+            map_sources: image_id -> source.
+        """
+        for view in views:
+            key = view_key(view)
+            if key not in self._gt_scores:
+                scores = map_sources[view.image_id].gt_scores(view, self(view))
+                self._gt_scores |= {} if scores is None else {key: scores}
 
     @property
     def gt_identity(self) -> str | None:
         """Hash of the ground truth that the views carry, for the keys of what is learned from it; None without."""
         if not self._gt_scores:
             return None
-        return sha256_json({key: scores.tobytes().hex() for key, scores in sorted(self._gt_scores.items())})
+        return sha256_json({key: scores.numpy().tobytes().hex() for key, scores in sorted(self._gt_scores.items())})
 
     def seconds(self, view: View) -> float:
         """Returns the wall seconds that rendering and encoding one such view took, when it was computed."""
-        return self._seconds[self._rows[view_key(view)][0]]
+        return self._seconds[self._places[view_key(view)]]
 
     def __call__(self, view: View) -> ViewFeatures:
         """Returns one view's features.
@@ -146,14 +159,10 @@ class FeatureReader:
             KeyError: if the view was not among those the artefacts were made for.
         """
         key = view_key(view)
-        number, row = self._rows[key]
-        return ViewFeatures(
-            final=self._final[number][row],
-            levels=self._levels[number][row],
-            map_scores=self._map_scores[number][row],
-            grid_hw=self._grid_hw,
-            gt_scores=self._gt_scores[key] if self._gt_scores else None,
-        )
+        features = self._files[self._places[key]](key)
+        if key not in self._gt_scores:
+            return features
+        return dataclasses.replace(features, gt_scores=self._gt_scores[key])
 
 
 def ground_truth_of(features: FeatureReader) -> dict[str, str]:
@@ -183,7 +192,7 @@ def build_features(
         progress: shows one bar over all views.
     """
     total = sum(len({view_key(view) for view in members}) for members in views.values())
-    folders, gt_scores = [], {}
+    folders = []
     with progress.stage("encode views", total=total) as advance:
         for name, members in sorted(views.items()):
             distinct = {view_key(view): view for view in members}
@@ -199,15 +208,9 @@ def build_features(
                 advance=advance,
             )
             folders.append(store.get_or_build(key, builder, title=f"features of {name}"))
-            gt_scores.update(_gt_scores(distinct, map_sources, grid_hw=model.token_grid_hw))
-    return FeatureReader(folders, grid_hw=model.token_grid_hw, gt_scores=gt_scores)
-
-
-def _gt_scores(
-    views: Mapping[str, View], map_sources: Mapping[str, MapSource], *, grid_hw: tuple[int, int]
-) -> dict[str, Float[np.ndarray, " N"]]:
-    pooled = {key: map_sources[view.image_id].gt_scores(view, grid_hw=grid_hw) for key, view in views.items()}
-    return {key: scores for key, scores in pooled.items() if scores is not None}
+    reader = FeatureReader(folders)
+    reader.read_ground_truth([view for members in views.values() for view in members], map_sources)
+    return reader
 
 
 def _stage_key(
@@ -243,32 +246,21 @@ class _FeatureBuilder:
 
     def __call__(self, folder: Path) -> None:
         started = time.perf_counter()
-        finals, levels = [], []
-        for final, level in self._encoded(folder):
-            finals.append(final)
-            levels.append(level)
-        map_scores = [
-            self.map_sources[view.image_id].scores(view, grid_hw=self.model.token_grid_hw)
-            for view in self.views.values()
-        ]
-        np.save(folder / "final.npy", np.concatenate(finals))
-        np.save(folder / "levels.npy", np.concatenate(levels))
-        np.save(folder / "map_scores.npy", np.stack(map_scores))
+        with FeatureWriter(folder, dtype=self.model.feature_dtype) as writer:
+            for number, (key, features) in enumerate(self._encoded()):
+                view = self.views[key]
+                map_scores = self.map_sources[view.image_id].scores(view, features)
+                writer.append(key, dataclasses.replace(features, map_scores=map_scores))
+                missing = len(self.views) - number - 1
+                require_free_disk(folder, needed_bytes=writer.num_bytes * missing // (number + 1))
         seconds = (time.perf_counter() - started) / len(self.views)
         write_atomic(folder / _SECONDS_NAME, json.dumps({"seconds_per_view": seconds}))
-        write_atomic(folder / _INDEX_NAME, json.dumps(list(self.views)))
 
-    def _encoded(self, folder: Path) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-        members = list(self.views.values())
+    def _encoded(self) -> Iterator[tuple[str, ViewFeatures]]:
+        members = list(self.views.items())
         for start in range(0, len(members), self.batch_size):
             chunk = members[start : start + self.batch_size]
-            evidence = self.model.encode_views(
-                [render_view(view, contour_width_px=self.contour_width_px) for view in chunk]
-            )
-            final = evidence.final.numpy().astype(np.float16)
-            levels = evidence.levels.transpose(0, 1).numpy().astype(np.float16)  # (T, L, N, Dl)
-            if start == 0:
-                per_view = (final.nbytes + levels.nbytes) / len(chunk)
-                require_free_disk(folder, needed_bytes=int(per_view * len(members)))
-            yield final, levels
+            pictures = [render_view(view, contour_width_px=self.contour_width_px) for _, view in chunk]
+            evidence = self.model.encode_views(pictures).to(torch.device("cpu"))
+            yield from zip((key for key, _ in chunk), split_views(evidence), strict=True)
             self.advance(len(chunk))

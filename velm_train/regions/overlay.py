@@ -10,6 +10,9 @@ from velm_train.core.shapes import AnomalyMap, ContourPoints, RGBImage
 
 CONTOUR_RGB = (255, 0, 0)
 
+WHOLE_BOX = (0.0, 0.0, 1.0, 1.0)
+"""The tile that shows all of its box."""
+
 
 def draw_contour(image: RGBImage, contour: ContourPoints, *, width_px: int) -> RGBImage:
     """Returns a copy of the picture with the closed outline in pure red, as VELM shows it, at the original size.
@@ -33,21 +36,30 @@ def draw_contour(image: RGBImage, contour: ContourPoints, *, width_px: int) -> R
 
 
 def _overlaps(
-    edges: Float[np.ndarray, " tokens_and_one"], num_cells: int, num_pixels: int
+    edges: Float[np.ndarray, " tokens_and_one"], *, num_cells: int, num_pixels: int, within: tuple[int, int]
 ) -> Float[np.ndarray, "tokens cells"]:
-    """Returns the share of each token's extent that falls on each map cell; rows sum to 1."""
+    """Returns how the part of each token's extent that lies `within` is shared out among the map's cells.
+
+    Rows sum to 1, those of tokens that lie wholly outside to 0.
+    """
     cell_edges = np.arange(num_cells + 1) * (num_pixels / num_cells)
-    starts = np.maximum(edges[:-1, None], cell_edges[None, :-1])
-    stops = np.minimum(edges[1:, None], cell_edges[None, 1:])
+    starts = np.maximum(np.maximum(edges[:-1, None], within[0]), cell_edges[None, :-1])
+    stops = np.minimum(np.minimum(edges[1:, None], within[1]), cell_edges[None, 1:])
     lengths = np.maximum(stops - starts, 0.0)
-    shares: np.ndarray = lengths / lengths.sum(axis=1, keepdims=True)
+    totals = lengths.sum(axis=1, keepdims=True)
+    shares: np.ndarray = lengths / np.where(totals > 0, totals, 1.0)
     return shares
 
 
 def pool_map(
-    anomaly_map: AnomalyMap, image_size_hw: SizeHW, box_xyxy: BoxXYXY, grid_hw: SizeHW
+    anomaly_map: AnomalyMap,
+    image_size_hw: SizeHW,
+    box_xyxy: BoxXYXY,
+    grid_hw: SizeHW,
+    *,
+    tile_xyxy: tuple[float, float, float, float] = WHOLE_BOX,
 ) -> Float[np.ndarray, "h_tokens w_tokens"]:
-    """Averages the map over each cell of a token grid that covers a box of the image.
+    """Averages the map over each cell of a token grid that covers a box of the image, or a tile of the box.
 
     The map is taken as constant over each of its cells, so that the average over a token's area is exact for any
     ratio of the two grids, also where a token is smaller than a cell.
@@ -55,11 +67,14 @@ def pool_map(
     Args:
         anomaly_map: covers the whole image.
         image_size_hw: of the image, pixels.
-        box_xyxy: half-open, original pixels, inside the image: the part that the tokens cover.
+        box_xyxy: half-open, original pixels, inside the image.
         grid_hw: token rows and columns.
+        tile_xyxy: the part of the box that the tokens cover, as fractions of its width and height. A tile may reach
+            beyond the box, into padding, where nothing of the image is shown.
 
     Returns:
-        float32 (rows, columns), raw units.
+        float32 (rows, columns), raw units. A token that is partly padding has the average of its other part, one that
+        is padding alone has 0.
 
     Raises:
         DataError: if the box does not lie in the image.
@@ -68,7 +83,13 @@ def pool_map(
     x0, y0, x1, y1 = box_xyxy
     if not (0 <= x0 < x1 <= width and 0 <= y0 < y1 <= height):
         raise DataError(f"box {box_xyxy} does not lie in its image of {height}x{width} pixels")
-    rows = _overlaps(np.linspace(y0, y1, grid_hw[0] + 1), anomaly_map.shape[0], height)
-    columns = _overlaps(np.linspace(x0, x1, grid_hw[1] + 1), anomaly_map.shape[1], width)
+    left, right = (x0 + fraction * (x1 - x0) for fraction in (tile_xyxy[0], tile_xyxy[2]))
+    top, bottom = (y0 + fraction * (y1 - y0) for fraction in (tile_xyxy[1], tile_xyxy[3]))
+    rows = _overlaps(
+        np.linspace(top, bottom, grid_hw[0] + 1), num_cells=anomaly_map.shape[0], num_pixels=height, within=(y0, y1)
+    )
+    columns = _overlaps(
+        np.linspace(left, right, grid_hw[1] + 1), num_cells=anomaly_map.shape[1], num_pixels=width, within=(x0, x1)
+    )
     pooled: np.ndarray = rows @ anomaly_map.astype(np.float64) @ columns.T
     return pooled.astype(np.float32)

@@ -166,6 +166,32 @@ def example_pictures(
     return tuple(pictures)
 
 
+def look_picture(
+    image: RGBImage, *, view_box_xyxy: BoxXYXY, cells_xyxy: Sequence[BoxXYXY], max_side_px: int = 320
+) -> Picture:
+    """Returns the view that the model looked at twice, with the cells of its second look outlined.
+
+    Args:
+        image: original pixels.
+        view_box_xyxy: the part that the view shows, original pixels.
+        cells_xyxy: original pixels, inside the view.
+        max_side_px: longer side of the picture.
+    """
+    view = cut_out(image, view_box_xyxy)
+    scale = _scale_to_fit(view, max_side_px)
+    left, top = view_box_xyxy[:2]
+    boxes = [
+        (round((x0 - left) * scale), round((y0 - top) * scale), round((x1 - left) * scale), round((y1 - top) * scale))
+        for x0, y0, x1, y1 in dict.fromkeys(cells_xyxy)
+    ]
+    number = "1 cell" if len(boxes) == 1 else f"{len(boxes)} cells"
+    return Picture(
+        rgb=draw_boxes(thumbnail(view, max_side_px=max_side_px), boxes, width_px=1),
+        alt=f"the view with the {number} outlined that the look-twice tokens draw most from",
+        caption="second look",
+    )
+
+
 def jpeg_data_uri(image: RGBImage) -> str:
     """Returns a picture as a JPEG data URI."""
     return _data_uri(image, kind="JPEG")

@@ -1,4 +1,4 @@
-"""A template and the things it speaks of go in; one self-contained HTML page without scripts comes out."""
+"""A template and the things it speaks of go in; one self-contained HTML page comes out."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -41,3 +41,8 @@ def render_page(template: str, *, styles: Sequence[str], names: Mapping[str, Any
     )
     style = Markup("".join((_TEMPLATES / name).read_text(encoding="utf-8") for name in styles))
     return environment.get_template(template).render({"style": style, **names})
+
+
+def read_script(name: str) -> Markup:
+    """Returns a script of `templates/` to be written between script tags."""
+    return Markup((_TEMPLATES / name).read_text(encoding="utf-8"))

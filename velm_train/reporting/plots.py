@@ -10,6 +10,7 @@ from html import escape
 import numpy as np
 from jaxtyping import Float
 
+from velm_train.core.answer_scores import ReliabilityBin
 from velm_train.core.scores import RiskPoint, Score
 
 WIDTH = 360.0
@@ -92,6 +93,45 @@ def risk_coverage_plot(points: Sequence[RiskPoint], *, title: str) -> str:
         f"{100 * half_kept.coverage:.0f} % it is {100 * half_kept.risk:.1f} %."
     )
     return _svg(title, description, parts)
+
+
+def reliability_plot(before: Sequence[ReliabilityBin], after: Sequence[ReliabilityBin], *, title: str) -> str:
+    """Draws the share of right answers against their confidence, with 95 % intervals; on the diagonal both agree.
+
+    Args:
+        before: bins of the confidence that the model gives, at least one.
+        after: bins of the calibrated confidence, or none.
+        title: what is drawn, in words.
+    """
+    plot_width, plot_height = WIDTH - LEFT - RIGHT, HEIGHT - TOP - BOTTOM
+
+    def x_of(share: float) -> float:
+        return LEFT + plot_width * share
+
+    def y_of(share: float) -> float:
+        return TOP + plot_height * (1 - share)
+
+    parts = [_line("grid", x_of(0), y_of(0), x_of(1), y_of(1)), _line("axis", x_of(0), y_of(0), x_of(1), y_of(0))]
+    parts += [_text(LEFT - 4, y_of(share) + 4, f"{100 * share:.0f} %", anchor="end") for share in (0.0, 0.5, 1.0)]
+    parts += [
+        _text(x_of(share), HEIGHT - BOTTOM + 13, f"{100 * share:.0f}", anchor="middle")
+        for share in (0.0, 0.25, 0.5, 0.75, 1.0)
+    ]
+    parts.append(_text(x_of(0.5), HEIGHT - 4, "confidence (%), against share of right answers", anchor="middle"))
+    for name, bins in (("before", before), ("after", after)):
+        for one in bins:
+            x = x_of(one.mean_confidence)
+            if one.accuracy.low is not None and one.accuracy.high is not None:
+                parts.append(_line(f"series-{name}", x, y_of(one.accuracy.low), x, y_of(one.accuracy.high)))
+            if one.accuracy.value is not None:
+                y = y_of(one.accuracy.value)
+                parts.append(f'<circle class="series-{name}" cx="{x:.1f}" cy="{y:.1f}" r="3.5"/>')
+    shown = after or before
+    description = "; ".join(
+        f"of {one.accuracy.n} answers at about {100 * one.mean_confidence:.0f} % {one.accuracy.k} are right"
+        for one in shown
+    )
+    return _svg(title, description[0].upper() + description[1:] + ".", parts)
 
 
 def interval_strip(score: Score, *, label: str, reference: float | None = None) -> str:

@@ -194,7 +194,7 @@ class SampleSection:
     Attributes:
         tokens: one row a task, and a last one over all if there are several.
         max_tokens: longest sample allowed.
-        tokens_per_view: placeholders that one view takes.
+        tokens_per_view: fewest and most placeholders that one view takes.
         num_questions: test images that would be asked about.
     """
 
@@ -202,7 +202,7 @@ class SampleSection:
     tokens: tuple[TokenRow, ...]
     num_samples: int
     max_tokens: int
-    tokens_per_view: int
+    tokens_per_view: tuple[int, int]
     num_questions: int
 
 

@@ -1,5 +1,6 @@
-"""Report content goes in; one self-contained HTML page without scripts comes out."""
+"""Report content goes in; one self-contained HTML page comes out, which reads whole without its script."""
 
+from collections import Counter
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
@@ -7,12 +8,18 @@ from typing import Literal
 from markupsafe import Markup
 
 from velm_train.core.artifacts import write_atomic
+from velm_train.core.language import LanguageRow
 from velm_train.core.records import NORMAL_DEFECT_TYPE
+from velm_train.core.report_facts import GateFacts, Outcome
 from velm_train.core.scores import Confusion, GroupScores, Score, ScoreboardRow
 from velm_train.reporting import words
-from velm_train.reporting.content import GateCard, ReportContent
-from velm_train.reporting.pages import render_page
+from velm_train.reporting.answers_view import AnswersView
+from velm_train.reporting.content import ReportContent
+from velm_train.reporting.error_view import ErrorsView, outcome_totals
+from velm_train.reporting.language_words import check_name
+from velm_train.reporting.pages import read_script, render_page
 from velm_train.reporting.plots import interval_strip, risk_coverage_plot, score_histogram
+from velm_train.reporting.verdict import verdict_sentence
 
 MAX_OPEN_CONFUSIONS = 4
 """More categories than this are folded away."""
@@ -63,7 +70,14 @@ def render_report(content: ReportContent) -> str:
     return render_page(
         "report.html.j2",
         styles=("report.css",),
-        names={"content": content, "view": ReportView(content), "words": words, "footnotes": Footnotes},
+        names={
+            "content": content,
+            "view": ReportView(content),
+            "errors": ErrorsView(content.page.errors),
+            "words": words,
+            "footnotes": Footnotes,
+            "script": read_script("report.js"),
+        },
     )
 
 
@@ -74,6 +88,16 @@ class ReportView:
         """Remembers the content."""
         self._content = content
         self._rows = content.scoreboard.rows
+
+    @property
+    def verdict(self) -> str:
+        """The run in one sentence."""
+        return verdict_sentence(self._content.scoreboard)
+
+    @property
+    def calibrated(self) -> bool:
+        """True if probabilities are those of the run's calibration."""
+        return self._content.answers is not None and self._content.answers.policy is not None
 
     @property
     def run(self) -> ScoreboardRow:
@@ -124,12 +148,19 @@ class ReportView:
         return max(trivial, key=_named_right_share) if trivial else None
 
     def alarms(self) -> list[str]:
-        """Returns sentences about systems whose answers collapsed, trivial ones left out."""
-        return [
+        """Returns sentences about systems whose answers collapsed, trivial ones left out, or ignore the picture."""
+        answers = self.answers()
+        ignored = [] if answers is None else answers.alarms()
+        return ignored + [
             f"{row.name}: answers collapsed onto few types ({row.scores.overall.collapse.note})."
             for row in self._rows
             if row.scores.overall.collapse.alarm and not row.trivial
         ]
+
+    def answers(self) -> AnswersView | None:
+        """Returns what there is to say about trust in answers, or None if nothing is known."""
+        report = self._content.answers
+        return None if report is None else AnswersView(report)
 
     def category(self, name: str) -> GroupScores | None:
         """Returns the run's scores of one category, or None if it has no test images."""
@@ -154,9 +185,32 @@ class ReportView:
 
     def name(self, category: str, defect_type: str) -> str:
         """Returns a type's readable name."""
-        return _FIXED_NAMES.get(defect_type) or words.display_name(self._content.display_names, category, defect_type)
+        return _FIXED_NAMES.get(defect_type) or words.display_name(
+            self._content.page.display_names, category, defect_type
+        )
 
-    def histogram(self, gate: GateCard) -> Markup:
+    def check_name(self, row: LanguageRow) -> str:
+        """Returns what a change of wording is called."""
+        return check_name(row)
+
+    def expected(self, gate: GateFacts) -> str:
+        """Returns how many false alarms would be no surprise, in words."""
+        low, high = gate.row.expected_low, gate.row.expected_high
+        if low is None or high is None:
+            return words.ABSENT
+        return str(low) if low == high else f"{low} to {high}"
+
+    def gallery_categories(self) -> list[str]:
+        """Returns the categories that the gallery shows."""
+        return sorted({example.category for example in self._content.examples})
+
+    def gallery_counts(self) -> list[tuple[Outcome, int, int]]:
+        """Returns each outcome with the number of images shown and of all, in the order of the gallery."""
+        shown = Counter(example.outcome for example in self._content.examples)
+        totals = outcome_totals(self._content.page.errors)
+        return [(outcome, number, totals[outcome]) for outcome, number in shown.items()]
+
+    def histogram(self, gate: GateFacts) -> Markup:
         """Returns one gate's score histogram."""
         return Markup(
             score_histogram(

@@ -1,25 +1,37 @@
-"""Scoreboard and manifest go in and come out of results.json."""
+"""Scoreboard, trust in answers, what the report says and manifest go in and come out of results.json."""
 
 import dataclasses
 import json
 from dataclasses import dataclass
 from pathlib import Path
 
+from velm_train.core.answer_scores import AnswerReport
 from velm_train.core.artifacts import write_atomic
 from velm_train.core.errors import ArtifactError, DataError
+from velm_train.core.language import LanguageRow
 from velm_train.core.plain import read_record
+from velm_train.core.report_facts import PageFacts
 from velm_train.core.scores import Scoreboard
 from velm_train.reporting.manifest import Manifest
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 3
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Results:
-    """What a finished run says about itself."""
+    """What a finished run says about itself.
+
+    Attributes:
+        answers: how far the answers can be trusted; None for rows that somebody else made.
+        language: how they change with the words of the questions; empty if that was not tried.
+        page: what else report.html says; None for rows that have no report.
+    """
 
     scoreboard: Scoreboard
     manifest: Manifest
+    answers: AnswerReport | None = None
+    language: tuple[LanguageRow, ...] = ()
+    page: PageFacts | None = None
 
 
 def write_results(results: Results, path: Path) -> None:

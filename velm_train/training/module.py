@@ -11,6 +11,7 @@ and averages gradients over ranks, so each micro-batch is scaled up by the produ
 micro-batch means that Lightning would give otherwise lets a short answer weigh as much as a long one.
 """
 
+import logging
 from typing import Any
 
 import pytorch_lightning as pl
@@ -25,7 +26,14 @@ from velm_train.training.batches import WindowedBatch
 from velm_train.training.divergence import stop_diverged
 from velm_train.training.losses import image_loss_sum, mask_loss_sum
 from velm_train.training.optimiser import Optimisation, make_optimiser
-from velm_train.training.trainable import keep_trainable_only, require_trainable_exactly, train_only_what_learns
+from velm_train.training.trainable import (
+    find_unreached,
+    keep_trainable_only,
+    require_trainable_exactly,
+    train_only_what_learns,
+)
+
+logger = logging.getLogger(__name__)
 
 
 class InspectionModule(pl.LightningModule):
@@ -57,6 +65,7 @@ class InspectionModule(pl.LightningModule):
         self._bce_weight = bce_weight
         self._pos_weight = pos_weight
         self._mask_weight = mask_weight
+        self._gradients_checked = False
 
     def training_step(self, windowed: WindowedBatch, batch_idx: int) -> dict[str, torch.Tensor]:
         """Returns the scaled loss, and this micro-batch's shares of the window's loss terms.
@@ -95,6 +104,15 @@ class InspectionModule(pl.LightningModule):
     def on_train_start(self) -> None:
         """Sets train mode where something learns, eval mode elsewhere."""
         train_only_what_learns(self)
+
+    def on_after_backward(self) -> None:
+        """Says once which learning parameters get no gradient: they stay what they are, and nobody would notice."""
+        if self._gradients_checked:
+            return
+        self._gradients_checked = True
+        unreached = find_unreached(self)
+        if unreached:
+            logger.warning("%d learning parameters get no gradient, such as %s", len(unreached), unreached[0])
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Keeps trainable tensors only."""

@@ -27,6 +27,11 @@ def _freeze_modes(module: torch.nn.Module) -> None:
             _freeze_modes(child)
 
 
+def find_unreached(module: torch.nn.Module) -> list[str]:
+    """Returns the names of learning parameters that the last backward pass gave no gradient at all."""
+    return [name for name, parameter in module.named_parameters() if parameter.requires_grad and parameter.grad is None]
+
+
 def keep_trainable_only(module: torch.nn.Module, checkpoint: dict[str, Any]) -> None:
     """Drops from a Lightning checkpoint every tensor that does not learn."""
     names = _trainable_names(module)

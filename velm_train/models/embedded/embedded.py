@@ -6,7 +6,7 @@ input_ids ─► word embeddings ───────────────�
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import asdict
 from pathlib import Path
 
@@ -19,6 +19,7 @@ from torch.nn import functional as F
 from transformers import PreTrainedModel
 
 from velm_train.core.batch import IGNORE_INDEX, Batch, VisionEvidence
+from velm_train.core.errors import ConfigError
 from velm_train.core.hashing import sha256_json
 from velm_train.core.records import SizeHW
 from velm_train.models.embedded.projector import VisionProjector, check_first_look_grid, pool_first_look
@@ -27,10 +28,11 @@ from velm_train.models.generation import generate_greedily
 from velm_train.models.look_twice.adapter import LookTwice
 from velm_train.models.look_twice.geometry import global_tiles, object_tokens
 from velm_train.models.lora import describe_lora, merged
+from velm_train.models.modes import evaluating
 from velm_train.models.option_scoring import score_options
 from velm_train.models.prefix import Prefix, logits_of, positions_of, prefill
 from velm_train.models.protocol import LookTwiceOutput, TrainingOutput
-from velm_train.models.saving import AdapterDescription, load_adapter, save_adapter
+from velm_train.models.saving import AdapterDescription, WriteProcessor, load_adapter, save_adapter
 
 FAMILY = "embedded"
 
@@ -41,13 +43,16 @@ class EmbeddedVLM(nn.Module):
     The placeholder ids are the first two beyond the vocabulary. They have no embedding rows: the visual tokens
     take their places. Trainers that keep pretrained modules in eval mode must call `train()`, or LoRA dropout
     stays off.
+
+    Attributes:
+        write_tokenizer: puts the tokenizer's files beside saved weights; None for a model that knows none.
     """
 
     def __init__(
         self,
         *,
         towers: TwoTowers,
-        language_model: PeftModel,
+        language_model: PeftModel | PreTrainedModel,
         language_model_identity: str,
         projector: VisionProjector,
         look_twice: LookTwice | None,
@@ -56,7 +61,7 @@ class EmbeddedVLM(nn.Module):
 
         Args:
             towers: the frozen encoders.
-            language_model: a causal model wrapped by peft.
+            language_model: a causal model wrapped by peft, or one with LoRA merged into its weights.
             language_model_identity: hash of its frozen weights.
             projector: into the language model's embedding space.
             look_twice: None for no second look.
@@ -71,6 +76,7 @@ class EmbeddedVLM(nn.Module):
         self.language_model = language_model
         self.projector = projector
         self.look_twice = look_twice
+        self.write_tokenizer: WriteProcessor | None = None
         vocab_size = int(self._causal_lm.config.vocab_size)
         self.image_token_id = vocab_size
         self.inspect_token_id = vocab_size + 1
@@ -86,7 +92,9 @@ class EmbeddedVLM(nn.Module):
 
     @property
     def _causal_lm(self) -> PreTrainedModel:
-        return self.language_model.get_base_model()
+        return (
+            self.language_model.get_base_model() if isinstance(self.language_model, PeftModel) else self.language_model
+        )
 
     @property
     def token_grid_hw(self) -> SizeHW:
@@ -102,6 +110,21 @@ class EmbeddedVLM(nn.Module):
     def num_second_look(self) -> int:
         """Inspect placeholders per view; 0 without adapter."""
         return 0 if self.look_twice is None else self.look_twice.num_tokens
+
+    @property
+    def feature_dtype(self) -> torch.dtype:
+        """Both towers' features are of moderate size; half the disk is worth their last digits."""
+        return torch.float16
+
+    @property
+    def max_context(self) -> int:
+        """Longest prompt with its answer that the language model was made for, tokens."""
+        return int(self._causal_lm.config.max_position_embeddings)
+
+    def view_token_ids(self, size_hw: SizeHW) -> tuple[int, ...]:
+        """Returns the placeholders of a view, as many for every size."""
+        del size_hw
+        return (self.image_token_id,) * self.num_first_look + (self.inspect_token_id,) * self.num_second_look
 
     def encode_views(self, views: Sequence[UInt8[np.ndarray, "_ _ 3"]]) -> VisionEvidence:
         """Runs the frozen towers without gradients on pictures of any size; loads them at the first call."""
@@ -160,7 +183,7 @@ class EmbeddedVLM(nn.Module):
         self, batch: Batch, *, options: Sequence[Sequence[Sequence[int]]]
     ) -> list[Float[torch.Tensor, " options"]]:
         """Scores each row's options after its prompt; see the protocol."""
-        with self._evaluating():
+        with evaluating(self):
             embeds, _ = self.embed(batch)
             return score_options(
                 self._causal_lm, inputs_embeds=embeds, attention_mask=batch.attention_mask, options=options
@@ -174,7 +197,7 @@ class EmbeddedVLM(nn.Module):
             batch: prompts without answers; labels are ignored.
             max_new_tokens: longest response, at least 1.
         """
-        with self._evaluating():
+        with evaluating(self):
             return generate_greedily(
                 self._causal_lm,
                 self.prefill(batch),
@@ -198,7 +221,7 @@ class EmbeddedVLM(nn.Module):
 
     def merged_for_inference(self) -> AbstractContextManager[None]:
         """Adds LoRA into the base weights for the length of a `with` block: the same answers, sooner."""
-        return merged(self.language_model)
+        return merged(self.language_model) if isinstance(self.language_model, PeftModel) else nullcontext()
 
     @contextmanager
     def first_look_only(self) -> Iterator[None]:
@@ -211,7 +234,13 @@ class EmbeddedVLM(nn.Module):
 
     def save_adapter(self, folder: Path) -> None:
         """Writes LoRA in PEFT's format, projector, look-twice weights and a manifest."""
-        save_adapter(folder, description=self._description(), language_model=self.language_model, parts=self._parts())
+        save_adapter(
+            folder,
+            description=self._description(),
+            language_model=self._tuned(),
+            parts=self._parts(),
+            write_processor=self.write_tokenizer,
+        )
 
     def load_adapter(self, folder: Path) -> None:
         """Reads what `save_adapter` wrote.
@@ -219,7 +248,12 @@ class EmbeddedVLM(nn.Module):
         Raises:
             ArtifactError: if base, settings, keys or shapes differ, naming what does.
         """
-        load_adapter(folder, description=self._description(), language_model=self.language_model, parts=self._parts())
+        load_adapter(folder, description=self._description(), language_model=self._tuned(), parts=self._parts())
+
+    def _tuned(self) -> PeftModel:
+        if not isinstance(self.language_model, PeftModel):
+            raise ConfigError("LoRA is merged into this model's weights; adapters belong to the model before merging")
+        return self.language_model
 
     def _parts(self) -> dict[str, nn.Module]:
         parts: dict[str, nn.Module] = {"projector": self.projector}
@@ -227,19 +261,8 @@ class EmbeddedVLM(nn.Module):
 
     def _description(self) -> AdapterDescription:
         look_twice = {"source": "off"} if self.look_twice is None else asdict(self.look_twice.settings)
-        settings = {"lora": describe_lora(self.language_model), "look_twice": look_twice}
+        settings = {"lora": describe_lora(self._tuned()), "look_twice": look_twice}
         return AdapterDescription(family=FAMILY, identity=self.identity, settings=settings)
-
-    @contextmanager
-    def _evaluating(self) -> Iterator[None]:
-        """Switches dropout off and gives every module its own mode back."""
-        modes = [(module, module.training) for module in self.modules()]
-        self.eval()
-        try:
-            yield
-        finally:
-            for module, training in modes:
-                module.training = training
 
 
 def _fill(

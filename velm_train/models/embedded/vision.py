@@ -17,6 +17,7 @@ from velm_train.backbones.protocol import Backbone
 from velm_train.core.batch import VisionEvidence
 from velm_train.core.errors import ConfigError
 from velm_train.core.hashing import sha256_json
+from velm_train.models.look_twice.adapter import LookTwiceForm
 
 CNN_STRIDE = 32
 """Pixels of the CNN's input per fine token."""
@@ -32,6 +33,9 @@ LEVEL_DIM = 384
 
 LEVEL_LAYERS = ("block3", "block6", "block9", "block12")
 """Depths that may serve as levels."""
+
+DEFAULT_LEVELS: Mapping[LookTwiceForm, tuple[str, ...]] = {"improved": ("block6", "block12"), "published": LEVEL_LAYERS}
+"""Depths that the adapter reads if nobody says which; the published form has four."""
 
 ENCODING_VERSION = 1
 """Raised when the same weights and pictures give other evidence."""

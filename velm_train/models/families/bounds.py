@@ -28,12 +28,14 @@ def set_image_bounds(parts: FamilyParts, *, min_pixels: int | None, max_pixels: 
         ConfigError: if a bound is impossible for the family.
     """
     if min_pixels is not None and max_pixels is not None and min_pixels > max_pixels:
-        raise ConfigError(f"model.min_pixels is {min_pixels}, above model.max_pixels {max_pixels}; lower it")
+        raise ConfigError(f"model.hub.min_pixels is {min_pixels}, above model.hub.max_pixels {max_pixels}; lower it")
     if parts.family.startswith("qwen"):
         _bound_area(parts.processor, min_pixels=min_pixels, max_pixels=max_pixels)
         return True
     if min_pixels is not None:
-        raise ConfigError(f"model.min_pixels is {min_pixels}, but {parts.family} has tiles of one size; set it to null")
+        raise ConfigError(
+            f"model.hub.min_pixels is {min_pixels}, but {parts.family} has tiles of one size; set it to null"
+        )
     if max_pixels is None:
         return True
     images = parts.processor.image_processor
@@ -63,7 +65,7 @@ def _bound_area(processor: ProcessorMixin, *, min_pixels: int | None, max_pixels
     cell = (images.patch_size * images.merge_size) ** 2
     for name, value in (("min_pixels", min_pixels), ("max_pixels", max_pixels)):
         if value is not None and value < cell:
-            raise ConfigError(f"model.{name} is {value}, less than one visual token; at least {cell}")
+            raise ConfigError(f"model.hub.{name} is {value}, less than one visual token; at least {cell}")
     images.size = {
         "shortest_edge": images.size["shortest_edge"] if min_pixels is None else min_pixels,
         "longest_edge": images.size["longest_edge"] if max_pixels is None else max_pixels,
@@ -74,4 +76,4 @@ def _bound_area(processor: ProcessorMixin, *, min_pixels: int | None, max_pixels
 
 def _require_tile(max_pixels: int, *, side: int, family: str) -> None:
     if max_pixels < side**2:
-        raise ConfigError(f"model.max_pixels is {max_pixels}, less than one tile of {family}; at least {side**2}")
+        raise ConfigError(f"model.hub.max_pixels is {max_pixels}, less than one tile of {family}; at least {side**2}")

@@ -63,6 +63,7 @@ def assemble_family(
     level_layers: tuple[int, ...] | None = None,
     tile_views: bool = True,
     train_projector: bool = False,
+    max_views: int | None = None,
 ) -> HFVisionLanguageModel:
     """Adds tap, adapter and LoRA.
 
@@ -71,9 +72,10 @@ def assemble_family(
         look_twice: source "off" leaves the adapter out.
         lora: None leaves LoRA out, for the model as it comes.
         seed: root seed of all fresh weights.
-        level_layers: vision blocks that the adapter reads, 0 first; None for the family's default.
+        level_layers: vision blocks that the adapter reads, 1 first; None for the family's default.
         tile_views: LLaVA-OneVision alone: True for AnyRes crops, False for one padded square per view.
         train_projector: True to let the family's projector learn.
+        max_views: most views of one prompt; None for no limit.
 
     Raises:
         ConfigError: if a level does not exist, or the settings do not fit the family.
@@ -91,7 +93,10 @@ def assemble_family(
             project=_Projection(tap, parts.vlm).project,
         )
     writer = ViewWriter(
-        processor=parts.processor, tap=tap, num_second_look=0 if adapter is None else adapter.num_tokens
+        processor=parts.processor,
+        tap=tap,
+        num_second_look=0 if adapter is None else adapter.num_tokens,
+        max_views=max_views,
     )
     vlm = parts.vlm if lora is None else attach_lora(parts.vlm, lora, base_name=parts.name, seed=seed)
     return HFVisionLanguageModel(
@@ -122,7 +127,7 @@ def make_tap(
     Args:
         family: which one; must fit the model.
         vlm: read for its sizes.
-        level_layers: vision blocks, 0 first; None for the family's default.
+        level_layers: vision blocks, 1 first; None for the family's default.
         tile_views: see `assemble_family`.
 
     Raises:
@@ -134,10 +139,11 @@ def make_tap(
             f"model.family is {family!r}, but the checkpoint says {config.model_type!r}; name the right one"
         )
     vision = config.vision_config
+    wanted = None if level_layers is None else tuple(layer - 1 for layer in level_layers)
     if family in ("qwen2_5_vl", "qwen3_vl"):
-        return QwenTap(family=family, level_layers=_qwen_levels(vision, level_layers))
+        return QwenTap(family=family, level_layers=_qwen_levels(vision, wanted))
     tower = vlm.model.vision_model if family == "smolvlm" else vlm.model.vision_tower
-    levels = _checked(level_layers or default_levels(len(blocks_of(tower))), depth=len(blocks_of(tower)))
+    levels = _checked(wanted or default_levels(len(blocks_of(tower))), depth=len(blocks_of(tower)))
     tile_grid = _side(vision.image_size) // _side(vision.patch_size)
     if family == "llava_onevision":
         return LlavaOnevisionTap(
@@ -161,7 +167,7 @@ def default_levels(depth: int) -> tuple[int, ...]:
 
 
 def _qwen_levels(vision: PretrainedConfig, level_layers: tuple[int, ...] | None) -> tuple[int, ...]:
-    """Returns full-attention blocks (Qwen2.5-VL), or deepstack blocks and then the others (Qwen3-VL)."""
+    """Returns full-attention blocks (Qwen2.5-VL), or deepstack blocks and then the others (Qwen3-VL), 0 first."""
     if hasattr(vision, "deepstack_visual_indexes"):
         first = tuple(vision.deepstack_visual_indexes)
         wanted = level_layers or (vision.depth - 1,)
@@ -171,7 +177,10 @@ def _qwen_levels(vision: PretrainedConfig, level_layers: tuple[int, ...] | None)
 
 def _checked(levels: tuple[int, ...], *, depth: int) -> tuple[int, ...]:
     if any(not 0 <= layer < depth for layer in levels):
-        raise ConfigError(f"look-twice levels are {levels}; this tower has blocks 0 to {depth - 1}")
+        wanted = [layer + 1 for layer in levels]
+        raise ConfigError(
+            f"look_twice.levels={wanted} is not possible; allowed: 1 to {depth}, the blocks of this tower"
+        )
     return levels
 
 

@@ -78,8 +78,8 @@ def find_checkpoint(model: str, *, revision: str | None, offline: bool) -> Path:
     Raises:
         AssetError: if it is neither a folder nor in the hub's cache and cannot be fetched.
     """
-    if Path(model).is_dir():
-        return Path(model)
+    if Path(model).expanduser().is_dir():
+        return Path(model).expanduser()
     local_only = offline or constants.HF_HUB_OFFLINE
     try:
         return Path(
@@ -92,7 +92,7 @@ def find_checkpoint(model: str, *, revision: str | None, offline: bool) -> Path:
         how = "and this run is offline" if local_only else f"and it cannot be fetched ({_line(error)})"
         raise AssetError(
             f"{model} is not on disk ({missing} is missing or incomplete) {how}; run `hf download {model}` where there "
-            f"is a network, copy that folder here{_hint()}, or set model.path to a folder that holds the checkpoint"
+            f"is a network, copy that folder here{_hint()}, or set model.hub.path to a folder that holds the checkpoint"
         ) from error
 
 

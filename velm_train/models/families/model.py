@@ -31,7 +31,8 @@ from velm_train.models.families.tap import FamilyTap, FirstLook, spread
 from velm_train.models.families.writer import INSPECT_TOKEN, ViewWriter
 from velm_train.models.generation import generate_greedily
 from velm_train.models.look_twice.adapter import LookTwice
-from velm_train.models.lora import describe_lora, merged
+from velm_train.models.lora import describe_lora, has_lora, merged
+from velm_train.models.modes import evaluating
 from velm_train.models.option_scoring import score_options
 from velm_train.models.prefix import Prefix, logits_of, positions_of, prefill
 from velm_train.models.protocol import LookTwiceOutput, TrainingOutput
@@ -94,6 +95,11 @@ class HFVisionLanguageModel(nn.Module):
         return 0 if self.look_twice is None else self.look_twice.num_tokens
 
     @property
+    def feature_dtype(self) -> torch.dtype:
+        """That of the frozen tower, so that its features lie on disk as they are."""
+        return next(parameter.dtype for parameter in self._tap.tower(self._vlm).parameters())
+
+    @property
     def max_context(self) -> int:
         """Longest prompt and answer the language model was made for, tokens."""
         return int(self._vlm.config.get_text_config().max_position_embeddings)
@@ -108,9 +114,8 @@ class HFVisionLanguageModel(nn.Module):
         self._tap.tower(self._vlm).eval()
         return self
 
-    @torch.no_grad()
     def encode_views(self, views: Sequence[UInt8[np.ndarray, "_ _ 3"]]) -> VisionEvidence:
-        """Runs the frozen tower without gradients; `map_scores` are zero.
+        """Runs the tower, without gradients unless LoRA learns in it; `map_scores` are zero.
 
         Raises:
             DataError: if a view is empty or of a shape that the family cannot take, naming its number.
@@ -122,11 +127,12 @@ class HFVisionLanguageModel(nn.Module):
                 layouts.append(self.writer.layout((view.shape[0], view.shape[1])))
             except DataError as error:
                 raise DataError(f"view {number}: {error}") from error
-        return self._tap.read(self._vlm, self.writer.processor, views, layouts)
+        with torch.set_grad_enabled(torch.is_grad_enabled() and has_lora(self._tap.tower(self._vlm))):
+            return self._tap.read(self._vlm, self.writer.processor, views, layouts)
 
     def look(self, evidence: VisionEvidence) -> tuple[FirstLook, LookTwiceOutput | None]:
         """Returns what the language model reads of the first look, and what the adapter says, if there is one."""
-        with nullcontext() if self._train_projector else torch.no_grad():
+        with nullcontext() if self._train_projector or evidence.final.requires_grad else torch.no_grad():
             first = self._tap.first_look(self._vlm, evidence)
         if self.look_twice is None:
             return first, None
@@ -174,6 +180,7 @@ class HFVisionLanguageModel(nn.Module):
             language_loss_sum=F.cross_entropy(logits, targets[supervised], reduction="sum"),
             num_supervised=int(supervised.sum()),
             image_logits=None if look is None else look.image_logits,
+            token_scores=None if look is None else look.token_scores,
         )
 
     @torch.no_grad()
@@ -181,7 +188,7 @@ class HFVisionLanguageModel(nn.Module):
         self, batch: Batch, *, options: Sequence[Sequence[Sequence[int]]]
     ) -> list[Float[torch.Tensor, " options"]]:
         """Scores each row's options after its prompt; see the protocol."""
-        with self._evaluating():
+        with evaluating(self):
             inputs, _ = self.read(right_padded(batch))
             return score_options(
                 self._prompted(inputs),
@@ -198,7 +205,7 @@ class HFVisionLanguageModel(nn.Module):
             batch: prompts without answers; labels are ignored.
             max_new_tokens: longest response, at least 1.
         """
-        with self._evaluating():
+        with evaluating(self):
             prefix, language_model = self.prefill(batch)
             stop = self.writer.tokenizer.eos_token_id
             return generate_greedily(
@@ -230,15 +237,22 @@ class HFVisionLanguageModel(nn.Module):
     @contextmanager
     def first_look_only(self) -> Iterator[None]:
         """Takes the look-twice adapter out for the length of a `with` block; prompts must not ask for it then."""
-        adapter, self.look_twice = self.look_twice, None
+        adapter, writer = self.look_twice, self.writer
+        self.look_twice, self.writer = None, writer.with_second_look(0)
         try:
             yield
         finally:
-            self.look_twice = adapter
+            self.look_twice, self.writer = adapter, writer
 
     def save_adapter(self, folder: Path) -> None:
         """Writes LoRA in PEFT's format, what else learns, and a manifest."""
-        save_adapter(folder, description=self._description(), language_model=self._tuned(), parts=self._parts())
+        save_adapter(
+            folder,
+            description=self._description(),
+            language_model=self._tuned(),
+            parts=self._parts(),
+            write_processor=self.writer.processor.save_pretrained,
+        )
 
     def load_adapter(self, folder: Path) -> None:
         """Reads what `save_adapter` wrote.
@@ -266,17 +280,6 @@ class HFVisionLanguageModel(nn.Module):
 
     def _prompted(self, inputs: PromptInputs) -> PromptedLanguageModel:
         return PromptedLanguageModel(self._vlm, tap=self._tap, inputs=inputs)
-
-    @contextmanager
-    def _evaluating(self) -> Iterator[None]:
-        """Switches dropout off and gives every module its own mode back."""
-        modes = [(module, module.training) for module in self.modules()]
-        self.eval()
-        try:
-            yield
-        finally:
-            for module, training in modes:
-                module.training = training
 
 
 def _fill(

@@ -24,7 +24,7 @@ from velm_train.models.initialisation import seeded_init
 _TILE_PX = 56
 _TEXT: Mapping[str, Any] = {
     "hidden_size": 64,
-    "intermediate_size": 96,
+    "intermediate_size": 128,
     "num_hidden_layers": 3,
     "num_attention_heads": 4,
     "num_key_value_heads": 2,
@@ -50,16 +50,17 @@ _QWEN_TOKENS = {
 Made = tuple[PretrainedConfig, ProcessorMixin]
 
 
-def build_tiny(family: FamilyName, *, seed: int = 0) -> FamilyParts:
+def build_tiny(family: FamilyName, *, seed: int = 0, attn_implementation: str = "sdpa") -> FamilyParts:
     """Builds a tiny model in float32; the same seed gives the same weights bit by bit.
 
     Args:
         family: which real classes to use.
         seed: root seed of the weights.
+        attn_implementation: as transformers names it.
     """
     config, processor = _BUILDERS[family]()
     with seeded_init(seed, "tiny", family):
-        vlm = AutoModelForImageTextToText.from_config(config, attn_implementation="sdpa").eval()
+        vlm = AutoModelForImageTextToText.from_config(config, attn_implementation=attn_implementation).eval()
         _stir(vlm)
     return FamilyParts(
         family=family, vlm=vlm, processor=processor, name=f"tiny_{family}", weights_identity=tensors_identity(vlm)

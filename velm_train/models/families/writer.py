@@ -26,12 +26,20 @@ class ViewWriter:
         processor: the family's own; its tokenizer knows the inspect token.
         tap: of the family.
         num_second_look: inspect ids behind each view's image span.
+        max_views: most views of one prompt; None for no limit.
     """
 
     processor: ProcessorMixin
     tap: FamilyTap
     num_second_look: int
+    max_views: int | None = None
     _known: dict[SizeHW, tuple[int, ...]] = field(default_factory=dict, repr=False)
+
+    def with_second_look(self, num_second_look: int) -> "ViewWriter":
+        """Returns a writer of the same views with another number of inspect ids."""
+        return ViewWriter(
+            processor=self.processor, tap=self.tap, num_second_look=num_second_look, max_views=self.max_views
+        )
 
     @property
     def tokenizer(self) -> PreTrainedTokenizerBase:

@@ -1,5 +1,10 @@
 """Evidence in, the index arithmetic that the adapter's parts share out: object tokens, views, places, bins."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
+from typing import Literal, cast
+
 import torch
 from jaxtyping import Bool, Float, Int, Shaped
 
@@ -11,8 +16,26 @@ MAX_FEATURE = 1e6
 SCORE_FLOOR = 1e-6
 """Added to scores before a logarithm or a division; a view without suspicion falls back to plain means."""
 
+TileLayout = Literal["one_tile_per_view", "one_view"]
+"""Every view has one tile, which shows all of it; or all tiles are of one view."""
+
+_promised_layout: ContextVar[TileLayout | None] = ContextVar("promised_layout", default=None)
+
 _MIN_OVERLAP = 1e-3
 """A token lies in a bin if more than this share of the shorter of the two does; less is rounding."""
+
+
+@contextmanager
+def promised_layout(layout: TileLayout) -> Iterator[None]:
+    """Lets the functions below take a layout for granted inside a `with` block instead of reading it from the tensors.
+
+    Shapes then follow from shapes alone, never from values, which is what an exported graph needs.
+    """
+    token = _promised_layout.set(layout)
+    try:
+        yield
+    finally:
+        _promised_layout.reset(token)
 
 
 def bounded(features: Float[torch.Tensor, "*dims"]) -> Float[torch.Tensor, "*dims"]:
@@ -29,6 +52,11 @@ def object_tokens(evidence: VisionEvidence) -> Bool[torch.Tensor, "T N"]:
 
 def tiles_of_views(evidence: VisionEvidence) -> Bool[torch.Tensor, "I T"]:
     """Returns which tiles belong to which view."""
+    num_tiles, device = evidence.view_index.shape[0], evidence.view_index.device
+    if _promised_layout.get() == "one_tile_per_view":
+        return torch.eye(num_tiles, dtype=torch.bool, device=device)
+    if _promised_layout.get() == "one_view":
+        return torch.ones(1, num_tiles, dtype=torch.bool, device=device)
     num_views = int(evidence.view_index.max()) + 1
     views = torch.arange(num_views, device=evidence.view_index.device)
     return evidence.view_index == views[:, None]
@@ -37,7 +65,8 @@ def tiles_of_views(evidence: VisionEvidence) -> Bool[torch.Tensor, "I T"]:
 def global_tiles(evidence: VisionEvidence) -> Int[torch.Tensor, " I"]:
     """Returns the tile of each view that shows all of it."""
     of_view = tiles_of_views(evidence) & evidence.is_global  # (I, T)
-    assert bool((of_view.sum(dim=1) == 1).all()), "every view has exactly one tile that shows all of it"
+    if _promised_layout.get() is None:
+        assert bool((of_view.sum(dim=1) == 1).all()), "every view has exactly one tile that shows all of it"
     return of_view.int().argmax(dim=1)
 
 
@@ -50,6 +79,10 @@ def by_view(values: Shaped[torch.Tensor, "T N *dims"], evidence: VisionEvidence)
         values: one entry per token.
         evidence: says which tiles belong to which view.
     """
+    if _promised_layout.get() == "one_tile_per_view":
+        return values
+    if _promised_layout.get() == "one_view":
+        return values.flatten(0, 1)[None]
     of_view = tiles_of_views(evidence)  # (I, T)
     counts = of_view.sum(dim=1)
     num_slots = int(counts.max())
@@ -64,7 +97,7 @@ def by_view(values: Shaped[torch.Tensor, "T N *dims"], evidence: VisionEvidence)
 
 
 def token_boxes(
-    grid_hw: Int[torch.Tensor, "T 2"], *, num_tokens: int, tile_xyxy: Float[torch.Tensor, "T 4"] | None
+    grid_hw: Int[torch.Tensor, "T 2"], *, num_tokens: int | torch.SymInt, tile_xyxy: Float[torch.Tensor, "T 4"] | None
 ) -> Float[torch.Tensor, "T N 4"]:
     """Returns the box x0, y0, x1, y1 of every token in fractions of its view; undefined beyond a tile's grid.
 
@@ -73,7 +106,7 @@ def token_boxes(
         num_tokens: padded token count N.
         tile_xyxy: part of the view that each tile shows; None if every tile shows all of it.
     """
-    index = torch.arange(num_tokens, device=grid_hw.device)
+    index = torch.arange(cast("int", num_tokens), device=grid_hw.device)
     rows, columns = grid_hw[:, :1], grid_hw[:, 1:]
     corner = torch.stack([index % columns, index // columns], dim=-1).float()  # (T, N, 2): x, y in tokens
     size = torch.stack([columns, rows], dim=-1).float()  # (T, 1, 2)
@@ -87,7 +120,7 @@ def token_boxes(
 def tokens_of_bins(
     grid_hw: Int[torch.Tensor, "T 2"],
     *,
-    num_tokens: int,
+    num_tokens: int | torch.SymInt,
     pool: int,
     tile_xyxy: Float[torch.Tensor, "T 4"] | None = None,
 ) -> Bool[torch.Tensor, "T bins N"]:
@@ -99,7 +132,7 @@ def tokens_of_bins(
 
     Args:
         grid_hw: rows and columns of each tile, at least 1.
-        num_tokens: padded token count N; tokens beyond a tile's grid lie in no bin.
+        num_tokens: padded token count N, a symbol while a graph is exported; tokens beyond a tile's grid lie in no bin.
         pool: bins along each side.
         tile_xyxy: part of the view that each tile shows; None if every tile shows all of it.
     """
@@ -107,7 +140,7 @@ def tokens_of_bins(
     in_column = _overlaps_bins(boxes[..., 0], boxes[..., 2], pool=pool)  # (T, pool, N)
     in_row = _overlaps_bins(boxes[..., 1], boxes[..., 3], pool=pool)
     inside = in_row[:, :, None] & in_column[:, None, :]  # (T, pool, pool, N)
-    on_grid = torch.arange(num_tokens, device=grid_hw.device) < grid_hw.prod(dim=1, keepdim=True)
+    on_grid = torch.arange(cast("int", num_tokens), device=grid_hw.device) < grid_hw.prod(dim=1, keepdim=True)
     return inside.flatten(1, 2) & on_grid[:, None]
 
 

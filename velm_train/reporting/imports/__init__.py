@@ -1,0 +1,1 @@
+"""Predictions of any system go in, in several file formats; checked `Prediction` rows come out."""
