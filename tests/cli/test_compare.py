@@ -172,6 +172,7 @@ def test_tables_reach_wandb_offline_and_a_wandb_folder_can_be_compared(finished,
     assert [one.key for one in found.differences] == ["seed"]
     assert found.pairs == ()
     assert any("holds no predictions" in notice for notice in found.notices)
+    assert not any("different machines" in notice for notice in found.notices), "W&B does not say which machine it was"
     (logged,) = (place / "wandb").glob("offline-run-*")
     assert read_wandb_folder(logged).settings["task"]["name"] == "compare"
     (table,) = logged.glob("files/media/table/comparison/runs_*.table.json")

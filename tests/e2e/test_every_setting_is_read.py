@@ -82,7 +82,13 @@ def read_by_scoring(watch, tmp_path: Path) -> set[str]:
 @pytest.fixture
 def read_by_predict(run_alone, road) -> set[str]:
     picture = next((road.artifacts / "textures").glob("*/wood_oak/test/good/*.png"))
-    words = ("task=predict", f"ckpt={road.folder}", f"input={picture}", "category=wood_oak")
+    words = (
+        "task=predict",
+        f"ckpt={road.folder}",
+        f"input={picture}",
+        "category=wood_oak",
+        "predict.abstain_below=0.9",
+    )
     own = ("ckpt", "input", "category", "predict.")  # it looks at all others to refuse them
     return {key for key in run_alone(*words).read if key.startswith(own)}
 

@@ -16,6 +16,7 @@ from wandb.proto import wandb_internal_pb2
 
 from velm_train.cli.compose import load_config
 from velm_train.gating.gate import CalibratedGate
+from velm_train.reporting.gate_page import read_gate_card
 
 ROOT = Path(__file__).parents[2]
 HEADLINES = {
@@ -126,6 +127,21 @@ def test_manifest_holds_the_git_state_of_a_checkout(road) -> None:
         assert re.fullmatch(r"[0-9a-f]{40}", checkout.commit)
     else:
         assert checkout is None
+
+
+def test_results_hold_what_the_report_says_beyond_the_scores(road) -> None:
+    page = road.results.page
+    assert page is not None
+    card = read_gate_card(road.folder / "gate_card.json")
+    assert (road.folder / "gate_card.html").is_file()
+    assert [gate.row for gate in page.gates] == [category.row(0.2) for category in card.categories]
+    assert sum(one.num_defects + one.num_normals for one in page.errors) == len(road.predictions)
+    flagged = {row.image_id for row in road.predictions if row.pred_label}
+    assert {look.image_id for look in page.second_looks} == flagged & set(page.shown)
+    assert page.second_look_note == ""
+    text = (road.folder / "report.html").read_text()
+    assert text.count('class="card example"') == len(page.shown)
+    assert text.count(">second look<") == len(page.second_looks)
 
 
 def test_report_needs_no_other_file(road) -> None:

@@ -16,6 +16,7 @@ from velm_train.reporting.figures import (
     example_pictures,
     heatmap_overlay,
     jpeg_data_uri,
+    look_picture,
     outlined_thumbnail,
     png_data_uri,
     thumbnail,
@@ -146,3 +147,12 @@ def test_line_of_a_mask_at_the_edge_stays_in_the_picture(image):
     assert tuple(small[5, 11]) == CONTOUR_RGB
     assert tuple(small[5, 5]) == tuple(small[0, 0]) == (90, 90, 90)
     assert tuple(small[59, 99]) == (90, 90, 90)
+
+
+def test_second_look_is_drawn_in_the_view_at_its_own_scale(image):
+    seen = look_picture(image, view_box_xyxy=(20, 10, 100, 50), cells_xyxy=[(60, 20, 80, 30)] * 2, max_side_px=40)
+    assert seen.rgb.shape == (20, 40, 3)
+    outlined = np.argwhere((seen.rgb == CONTOUR_RGB).all(axis=-1))
+    assert outlined.min(axis=0).tolist() == [5, 20]
+    assert outlined.max(axis=0).tolist() == [9, 29]
+    assert "1 cell outlined" in seen.alt

@@ -25,7 +25,7 @@ from velm_train.datasets.split_files import split_path
 from velm_train.datasets.taxonomies import found_types, taxonomy_path
 
 NO_PART_OF_A_RUN = frozenset(
-    {"paths", "task", "runs", "compare", "predictions", "score", "ckpt", "input", "category", "predict"}
+    {"paths", "task", "runs", "compare", "predictions", "score", "ckpt", "input", "category", "predict", "export"}
 )
 """Settings that change nothing about a run: folders, and what tasks about finished runs read."""
 

@@ -122,7 +122,7 @@ def make_comparison(
             pairs,
             groups,
             skipped,
-            circumstances=[one.key for one in circumstances],
+            circumstances=[one.key for one in circumstances if len({*one.values} - {None}) > 1],
             remarks={label: _remarks(run) for label, run in zip(labels, runs, strict=True) if run.results},
         ),
         num_bootstrap=num_bootstrap,

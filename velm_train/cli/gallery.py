@@ -71,11 +71,12 @@ def make_examples(
             prepared=prepared,
             policy=policy,
             image_threshold=looked.gates[rows[image_id].category].image_threshold,
+            look=looked_at.get(image_id),
             pictures=_pictures(
                 images[image_id],
                 pixel_threshold=looked.gates[rows[image_id].category].pixel_threshold,
                 material=material,
-                look=looked_at[image_id] if image_id in looked_at else None,
+                look=looked_at.get(image_id),
             ),
         )
         for image_id, outcome in shown.items()
@@ -95,6 +96,7 @@ def _example(
     prepared: Prepared,
     policy: AnswerPolicy | None,
     image_threshold: float,
+    look: SecondLook | None,
     pictures: tuple[Picture, ...],
 ) -> Example:
     types = prepared.taxonomy.categories[row.category].defect_types
@@ -123,8 +125,17 @@ def _example(
         options=options,
         abstained=bool(options) and options[0].probability < abstention_of(policy),
         pictures=pictures,
-        note=f"p = {row.p_value:.3f}",
+        note=f"p = {row.p_value:.3f}{_look_words(look)}",
     )
+
+
+def _look_words(look: SecondLook | None) -> str:
+    """Returns how much of the second-look tokens comes from the cells outlined, in words."""
+    if look is None:
+        return ""
+    shares = [cell.share for cell in look.cells]
+    number = len({cell.box_xyxy for cell in look.cells})
+    return f"; {len(shares)} second-look tokens draw {min(shares):.0%} to {max(shares):.0%} from {number} cells"
 
 
 def _pictures(

@@ -15,7 +15,6 @@ from velm_train.core.batch import IGNORE_INDEX, Batch, VisionEvidence
 from velm_train.core.errors import DataError
 from velm_train.core.records import NORMAL_DEFECT_TYPE, InstructionSample, View
 
-
 ViewFeatures = VisionEvidence
 """What the frozen vision tower and the detector say about one view: evidence of its tiles, in any float type."""
 

@@ -13,7 +13,7 @@ class PredictConfig:
         batch: pictures that are read, judged and asked about together, 1 or more; they are in memory at once.
         abstain_below: answers less probable than this, 0 to 1, are called "unsure"; null for what the run's own
             calibration of answers says, 0 for none.
-        max_drawn: pictures drawn on the page, flagged ones first, 0 or more; its table holds all.
+        max_drawn: flagged pictures that are drawn on the page, defects first, 0 or more; its tables hold all pictures.
     """
 
     batch: int

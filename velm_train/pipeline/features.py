@@ -125,7 +125,9 @@ class FeatureReader:
         """
         self._files = [FeatureFile(folder) for folder in folders]
         self._places = {key: number for number, file in enumerate(self._files) for key in file.keys}
-        self._seconds: list[float] = [json.loads((folder / _SECONDS_NAME).read_text())["seconds_per_view"] for folder in folders]
+        self._seconds: list[float] = [
+            json.loads((folder / _SECONDS_NAME).read_text())["seconds_per_view"] for folder in folders
+        ]
         self._gt_scores: dict[str, Float[torch.Tensor, "T N"]] = {}
 
     def read_ground_truth(self, views: Sequence[View], map_sources: Mapping[str, MapSource]) -> None:

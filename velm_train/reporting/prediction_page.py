@@ -72,9 +72,9 @@ class PredictionContent:
 
 
 def drawn_first(rows: Sequence[Inspection]) -> list[Inspection]:
-    """Returns the readable rows in the order in which they are worth drawing: by verdict, then as given."""
+    """Returns the flagged rows in the order in which they are worth drawing: by verdict, then as given."""
     order = {verdict: number for number, (verdict, _, _) in enumerate(SECTIONS)}
-    return sorted((row for row in rows if row.verdict != "unreadable"), key=lambda row: order[row.verdict])
+    return sorted((row for row in rows if row.flagged), key=lambda row: order[row.verdict])
 
 
 def draw(image: RGBImage, row: Inspection) -> DrawnPicture:

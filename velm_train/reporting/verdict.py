@@ -37,11 +37,11 @@ def _beside(row: ScoreboardRow) -> str:
     difference = row.versus_first.difference
     if difference.value is None:
         return f"how that compares with “{row.name}” is not known ({difference.note})"
-    gain = -difference.value
+    gain = 0.0 - difference.value
     if difference.low is None or difference.high is None:
         sure = "no interval, so chance cannot be judged"
         return f"that is {words.signed_points(gain)} points against “{row.name}”, {sure}"
-    ends = f"{words.signed_points(-difference.high)} to {words.signed_points(-difference.low)}"
+    ends = f"{words.signed_points(0.0 - difference.high)} to {words.signed_points(0.0 - difference.low)}"
     if difference.high < 0:
         judged = "better than"
     elif difference.low > 0:

@@ -49,7 +49,7 @@
     const shown = document.getElementById("gallery-shown");
     const fields = controls.elements;
     const orders = {
-      "as given": () => 0,
+      "errors first": () => 0,
       "image": (a, b) => a.dataset.image.localeCompare(b.dataset.image),
       "score, highest first": (a, b) => b.dataset.score - a.dataset.score,
       "score, lowest first": (a, b) => a.dataset.score - b.dataset.score,
