@@ -1,4 +1,4 @@
-"""A maker of finished run folders, with everything in them that a comparison reads."""
+"""A maker of finished run folders, with everything in them that a comparison reads, and task=score as a function."""
 
 import json
 from collections.abc import Callable
@@ -8,6 +8,8 @@ import pytest
 from omegaconf import DictConfig, OmegaConf
 
 from velm_train.cli.compose import load_config
+from velm_train.cli.tasks import run_task
+from velm_train.core.errors import VelmError
 from velm_train.core.hashing import sha256_json
 from velm_train.core.records import Prediction
 from velm_train.metrics.scoreboard import System, make_scoreboard
@@ -84,3 +86,24 @@ def finished(tmp_path: Path, shipped_settings: DictConfig) -> Callable[..., Path
         return folder
 
     return make
+
+
+@pytest.fixture
+def score(tmp_path: Path):
+    def run(path: Path, *words: str) -> Path:
+        folder = tmp_path / "run"
+        config = load_config(["task=score", f"predictions='{path}'", "evaluation.bootstrap=100", *words])
+        run_task(config, run_folder=folder)
+        return folder
+
+    return run
+
+
+@pytest.fixture
+def problem(score):
+    def run(path: Path, *words: str) -> str:
+        with pytest.raises(VelmError) as caught:
+            score(path, *words)
+        return str(caught.value)
+
+    return run

@@ -1,16 +1,17 @@
 """A hand-made scoreboard, manifest, report content and image records, without scoring or reading anything."""
 
+import json
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from velm_train.core.gate_card import AlphaRow
 from velm_train.core.inspection import NamedOption
 from velm_train.core.language import LanguageRow
+from velm_train.core.plain import read_record
 from velm_train.core.records import ImageRecord, Prediction
-from velm_train.core.report_facts import ErrorSources, GateFacts, Licence, LookCell, PageFacts, SecondLook
+from velm_train.core.report_facts import PageFacts
 from velm_train.core.scores import (
     CalibrationScores,
     ClassificationScores,
@@ -18,7 +19,6 @@ from velm_train.core.scores import (
     Confusion,
     DetectionScores,
     GroupScores,
-    LocalisationScores,
     Outcomes,
     PairedDifference,
     RiskPoint,
@@ -153,94 +153,18 @@ def manifest() -> Manifest:
     )
 
 
+FACTS = json.loads((Path(__file__).parent / "page_facts.json").read_text())
+"""One category's gate, errors and second look, and two rows of the language check, as a results file holds them."""
+
+
 @pytest.fixture
 def page() -> PageFacts:
-    row = AlphaRow(
-        alpha=0.05,
-        reachable=True,
-        num_needed=19,
-        threshold=2.5,
-        promised_rate=0.0488,
-        pac_upper_95=0.07,
-        worst_case=None,
-        expected_low=0,
-        expected_high=3,
-        false_alarms=rate(1, 10),
-        misses=rate(2, 20),
-        verdict="consistent",
-        note="",
-    )
-    gate = GateFacts(
-        category="nut",
-        unit="images",
-        calibration="leave_one_out",
-        num_calibration=40,
-        alpha=0.05,
-        image_threshold=2.5,
-        guarantee="At most 0.05, marginally.",
-        row=row,
-        image_auroc=figure(0.9),
-        localisation=LocalisationScores(pixel_auroc=figure(0.93), aupro=Score.undefined("no mask <known>")),
-        calibration_scores=(1.0, 2.0),
-        normal_scores=(1.0, 3.0),
-        defect_scores=(2.0, 9.0),
-    )
-    errors = ErrorSources(
-        category="nut",
-        right=14,
-        gate_miss=1,
-        no_defect_answered=1,
-        wrong_type=3,
-        none_of_these=1,
-        unparsed=0,
-        passed=8,
-        cleared=1,
-        false_alarm_named=1,
-        false_alarm_unnamed=0,
-    )
-    return PageFacts(
-        title="a run <script>",
-        subtitle="one category",
-        notices=("This gate is an oracle.",),
-        display_names={"nut": {"cut": "a clean cut"}},
-        gates=(gate,),
-        errors=(errors,),
-        shown=("d/nut/cut/0.png",),
-        second_looks=(
-            SecondLook(
-                image_id="d/nut/cut/0.png",
-                view_box_xyxy=(4, 2, 24, 18),
-                cells=(LookCell(box_xyxy=(4, 2, 9, 6), share=0.25),),
-            ),
-        ),
-        second_look_note="",
-        abstain_below=0.5,
-        licences=(Licence(item="weights", licence="Apache-2.0", source="someone"),),
-    )
+    return read_record(PageFacts, FACTS["page"])
 
 
 @pytest.fixture
 def language() -> tuple[LanguageRow, ...]:
-    return (
-        LanguageRow(
-            check="nonsense",
-            num_images=12,
-            own_words=figure(0.6),
-            other_words=figure(0.5),
-            difference=figure(-0.1),
-            same_type=rate(9, 12),
-            same_word=None,
-        ),
-        LanguageRow(
-            check="no_noun",
-            num_images=12,
-            own_words=figure(0.6),
-            other_words=figure(0.65),
-            difference=figure(0.05),
-            same_type=rate(11, 12),
-            same_word=rate(11, 12),
-        ),
-    )
+    return tuple(read_record(LanguageRow, row) for row in FACTS["language"])
 
 
 def named_option(answer, probability, defect_type):

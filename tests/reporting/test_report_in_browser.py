@@ -1,11 +1,15 @@
 """The report in a real browser: it sorts, filters, is worked by keys alone, can be read, and asks for nothing."""
 
+import json
 import re
 import shutil
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
+from velm_train.core.answer_scores import AnswerReport
+from velm_train.core.plain import read_record
 from velm_train.core.scores import Score
 from velm_train.reporting.report import write_report
 
@@ -78,7 +82,7 @@ def browser():
 
 @pytest.fixture
 def path(content, tmp_path):
-    """Two categories, all outcomes, a scoreboard whose last row has no figure."""
+    """Two categories, all outcomes, calibrated answers, a scoreboard whose last row has no figure."""
     first = content.examples[0]
     outcomes = ("wrong name", "missed", "false alarm", "no name", "named right", "good passed")
     examples = tuple(
@@ -108,8 +112,9 @@ def path(content, tmp_path):
     confusions = (replace(run.scores.confusions[0], counts=counts),)
     run = replace(run, scores=replace(run.scores, confusions=confusions))
     board = replace(content.scoreboard, rows=(run, *content.scoreboard.rows[1:], silent))
+    answers = read_record(AnswerReport, json.loads((Path(__file__).parent / "calibrated_answers.json").read_text()))
     path = tmp_path / "report.html"
-    write_report(replace(content, page=page, scoreboard=board, examples=examples), path)
+    write_report(replace(content, page=page, scoreboard=board, examples=examples, answers=answers), path)
     return path
 
 

@@ -162,14 +162,15 @@ class Config:
         )
 
     def _check_new_pictures(self) -> None:
-        """Only a prediction takes a finished run with new pictures, and it needs both; an export takes the run alone."""
+        """Only a prediction takes a finished run with new pictures, and it needs both; an export takes a run alone."""
         predicting = self.task.name == "predict"
         exporting = self.task.name == "export"
         folder = "outputs/runs/textures/2026-01-31_12-00-00"
         for key, example, wanted in (("ckpt", folder, predicting or exporting), ("input", "new_pictures/", predicting)):
             got = getattr(self, key)
             other = " or task=export" if key == "ckpt" else ""
-            allowed = f"for example task={self.task.name} {key}={example}" if wanted else f"null unless task=predict{other}"
+            here = f"for example task={self.task.name} {key}={example}"
+            allowed = here if wanted else f"null unless task=predict{other}"
             require(wanted == bool(got), key=key, got="null" if got is None else got, allowed=allowed)
         words = self.input if isinstance(self.input, list) else [self.input]
         require(
