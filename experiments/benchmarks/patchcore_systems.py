@@ -98,11 +98,14 @@ class Bench:
         for start in range(0, len(paths), self.args.batch):
             yield paths[start : start + self.args.batch]
 
-    def ours(self, *, smoothing_sigma: float = 1.0) -> tuple[Callable[[], object], Callable[[], np.ndarray]]:
+    def ours(
+        self, *, smoothing_sigma: float = 1.0, even_edges: bool = True
+    ) -> tuple[Callable[[], object], Callable[[], np.ndarray]]:
         """Returns the fit of our detector and the scoring of all judged pictures.
 
         Args:
             smoothing_sigma: 0 reads the score off the distances themselves, as anomalib does.
+            even_edges: False leaves the edge of the map as it is, as anomalib does.
         """
         detector = PatchCore(
             TimmBackbone(self.network, layers=LAYERS),
@@ -112,6 +115,7 @@ class Bench:
                 coreset_fraction=self.args.ratio,
                 max_patches=10**9,
                 smoothing_sigma=smoothing_sigma,
+                even_edges=even_edges,
                 reweight=True,
                 num_neighbours=NUM_NEIGHBOURS,
             ),
