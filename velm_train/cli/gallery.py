@@ -107,7 +107,7 @@ def _example(
 
     said = row.response or "nothing that can be read"
     if not row.pred_label:
-        pred_name = "good: stopped by the gate"
+        pred_name = "good: let pass by the gate"
     elif row.pred_defect_type is None:
         pred_name = NONE_OF_THESE_OPTION if options else said
     else:

@@ -33,7 +33,7 @@ SECTIONS: tuple[tuple[Verdict, str, str], ...] = (
     ),
     ("no defect", "No defect after all", "Flagged by the gate; the model takes it for a false alarm."),
     ("unreadable", "Not inspected", "Files about which nothing can be said."),
-    ("good", "Good", "Stopped by the gate; the model was never asked."),
+    ("good", "Good", "Let pass by the gate; the model was never asked."),
 )
 """Verdicts in the order of interest, with heading and meaning."""
 

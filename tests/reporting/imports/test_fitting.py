@@ -126,8 +126,8 @@ def test_types_and_categories_without_images_are_said():
         ),
         ([row("a", "cut")], {"a": "bent"}, "line 2: 'a' has true type 'cut', in the truth 'bent'"),
         ([row("a", "cut", category="bolt")], {"a": "cut"}, "line 2: 'a' has category 'bolt', in the truth 'nut'"),
-        ([row("a", "cut", flagged=False)], None, "line 2: the gate stopped 'a', but the answer is 'cut'"),
-        ([row("a", "huh", flagged=False)], None, "line 2: the gate stopped 'a', but the answer is 'huh'"),
+        ([row("a", "cut", flagged=False)], None, "line 2: the gate let 'a' pass, but the answer is 'cut'"),
+        ([row("a", "huh", flagged=False)], None, "line 2: the gate let 'a' pass, but the answer is 'huh'"),
         (
             [row("a", "cut", anomaly_score=1.0), row("b", "cut", line=3)],
             None,

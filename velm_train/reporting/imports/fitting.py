@@ -159,7 +159,7 @@ def _prediction(raw: RawPredictions, row: RawRow, shown: GroundTruth, meaning: s
     flagged = meaning != NORMAL_DEFECT_TYPE if row.flagged is None else row.flagged
     if not flagged and meaning != NORMAL_DEFECT_TYPE:
         raise DataError(
-            f"{raw.path}, {row.where}: the gate stopped {row.image_id!r}, but the answer is {row.answer!r}; an image "
+            f"{raw.path}, {row.where}: the gate let {row.image_id!r} pass, but the answer is {row.answer!r}; an image "
             "that is not flagged is 'good'"
         )
     named = None if meaning == NONE_OF_THESE_OPTION else meaning
