@@ -54,9 +54,18 @@ def test_every_experiment_composes_and_has_its_own_name(name: str) -> None:
     assert load_config([f"experiment={name}"]).name == name
 
 
+NEEDED = {
+    "task=compare": ["runs=[outputs/a,outputs/b]"],
+    "task=export": ["ckpt=outputs/a"],
+    "task=predict": ["ckpt=outputs/a", "input=new"],
+    "task=score": ["predictions=answers.csv"],
+}
+"""What tasks about finished runs need to be given."""
+
+
 @pytest.mark.parametrize("option", OPTIONS)
 def test_every_option_that_is_not_the_only_one_composes(option: str) -> None:
-    load_config([option])
+    load_config([option, *(NEEDED[option] if option in NEEDED else [])])
 
 
 @pytest.mark.parametrize("reader", ["mvtec_style", "generic_folder", "table"])
