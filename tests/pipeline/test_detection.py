@@ -134,7 +134,7 @@ def test_changed_picture_is_detected_anew_and_the_other_category_is_not(own_part
 
 def test_other_detector_settings_are_another_detector(parts, detect, store, new_detector) -> None:
     first = detect(parts)
-    second = detect(parts, make_detector=functools.partial(new_detector, smoothing_sigma=0.0))
+    second = detect(parts, make_detector=functools.partial(new_detector, smoothing_sigma=1.0))
     assert first["felt"].detector_hash != second["felt"].detector_hash
     assert len(built(store)) == 8
 
