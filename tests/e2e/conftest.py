@@ -27,10 +27,12 @@ from velm_train.config import (
     detectors,
     export,
     learning,
+    model,
     naming,
     predict,
     protocol,
     root,
+    scoring,
     seeing,
 )
 from velm_train.core.progress import SilentProgress
@@ -40,9 +42,25 @@ from velm_train.reporting.predictions import read_predictions
 from velm_train.reporting.results import Results, read_results
 
 ROOT = Path(__file__).parents[2]
+CONFIG_MODULES = (
+    audit,
+    compare,
+    data,
+    defects,
+    detectors,
+    export,
+    learning,
+    model,
+    naming,
+    predict,
+    protocol,
+    root,
+    scoring,
+    seeing,
+)
 GROUPS = tuple(
     kind
-    for module in (audit, compare, data, defects, detectors, export, learning, naming, predict, protocol, root, seeing)
+    for module in CONFIG_MODULES
     for kind in vars(module).values()
     if dataclasses.is_dataclass(kind) and kind.__module__ == module.__name__
 )

@@ -14,9 +14,9 @@ STAGES = {
     "features": 5,
     "alignment": 1,
     "adapters": 1,
-    "predictions": 4,
+    "predictions": 7,
 }
-"""Artefacts of one run: three categories, two values of alpha, four rows that ask a language model."""
+"""Artefacts of one run: three categories, two alphas, four rows and three wordings that ask a language model."""
 
 
 def finished(artifacts: Path) -> set[str]:

@@ -97,6 +97,7 @@ def test_results_name_every_row_beside_the_run(road) -> None:
         "second look taken away",
         "same MLLM before tuning",
         "image-blind (grey picture)",
+        "without the words' own likelihood",
         "linear probe",
         "nearest prototype",
         "perfect gate + majority type",
