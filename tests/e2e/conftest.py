@@ -2,8 +2,10 @@
 
 import contextlib
 import dataclasses
+import importlib
 import io
 import os
+import pkgutil
 import shutil
 import signal
 import subprocess
@@ -16,25 +18,10 @@ from pathlib import Path
 import pytest
 import torch
 
+from velm_train import config as settings
 from velm_train.cli.compose import load_config, set_offline_environment
 from velm_train.cli.tasks import run_task
-from velm_train.config import (
-    Config,
-    audit,
-    compare,
-    data,
-    defects,
-    detectors,
-    export,
-    learning,
-    model,
-    naming,
-    predict,
-    protocol,
-    root,
-    scoring,
-    seeing,
-)
+from velm_train.config import Config
 from velm_train.core.progress import SilentProgress
 from velm_train.core.records import Prediction
 from velm_train.datasets.textures import TextureCounts, make_textures
@@ -42,21 +29,8 @@ from velm_train.reporting.predictions import read_predictions
 from velm_train.reporting.results import Results, read_results
 
 ROOT = Path(__file__).parents[2]
-CONFIG_MODULES = (
-    audit,
-    compare,
-    data,
-    defects,
-    detectors,
-    export,
-    learning,
-    model,
-    naming,
-    predict,
-    protocol,
-    root,
-    scoring,
-    seeing,
+CONFIG_MODULES = tuple(
+    importlib.import_module(f"{settings.__name__}.{found.name}") for found in pkgutil.iter_modules(settings.__path__)
 )
 GROUPS = tuple(
     kind
