@@ -1,6 +1,6 @@
 """Times PatchCore against anomalib's on the same backbone, and its cost as images and bank grow.
 
-    OMP_NUM_THREADS=2 python experiments/benchmarks/patchcore.py --output /tmp/patchcore.json
+    OMP_NUM_THREADS=2 python experiments/benchmarks/patchcore.py --output patchcore.json
 
 Same picture files, network (random weights, one copy for all), input size, batch size, coreset ratio and float32. Three
 systems take turns in one process, in another order each time: ours (fit with leave-one-out scores), anomalib's torch

@@ -23,13 +23,13 @@ def test_smoothing_comes_before_the_score_and_keeps_the_edge():
     np.testing.assert_allclose(even.anomaly_map, 2.0, rtol=1e-6)
 
 
-def test_beyond_the_edge_a_map_counts_as_its_own_mean():
+def test_beyond_the_edge_a_map_counts_as_its_own_median():
     maps = np.random.default_rng(0).gamma(2, size=(3, 9, 12)).astype(np.float32)
     kernel = np.exp(-(np.arange(-4, 5) ** 2) / 2)
     kernel /= kernel.sum()
     found = smoothed(maps, 1.0)
     for image, one in zip(maps, found, strict=True):
-        padded = np.pad(image, 4, constant_values=image.mean())
+        padded = np.pad(image, 4, constant_values=np.median(image))
         expected = [[kernel @ padded[r : r + 9, c : c + 9] @ kernel for c in range(12)] for r in range(9)]
         np.testing.assert_allclose(one, expected, rtol=1e-5)
         np.testing.assert_allclose(smoothed(image, 1.0), one, rtol=1e-6)
@@ -41,3 +41,11 @@ def test_smoothed_noise_has_its_maximum_on_the_edge_no_more_often_than_edge_cell
     edge[1:-1, 1:-1] = False
     share = np.mean([edge.ravel()[one.argmax()] for one in smoothed(noise, 1.0)])
     assert 0.5 * edge.mean() < share < 1.2 * edge.mean()
+
+
+def test_a_large_defect_does_not_raise_the_edge_around_the_picture():
+    background = np.full((9, 12), 0.2, dtype=np.float32)
+    with_defect = background.copy()
+    with_defect[2:7, 5:10] = 1.0  # nearly a quarter of the cells
+    before, after = smoothed(background, 1.0), smoothed(with_defect, 1.0)
+    np.testing.assert_allclose(after[:, 0], before[:, 0], rtol=1e-3)

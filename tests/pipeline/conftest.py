@@ -115,7 +115,7 @@ def backbone(assets: AssetLibrary) -> Backbone:
 
 @pytest.fixture(scope="session")
 def new_detector(backbone: Backbone) -> Callable[..., PatchCore]:
-    # not smoothed: on 8 x 12 cells a spot would lift the mean that stands for what lies beyond the edge
+    # not smoothed: over cells of 8 pixels a Gaussian spreads the spot over half of so small a picture
     def make(*, smoothing_sigma: float = 0.0) -> PatchCore:
         settings = PatchCoreSettings(
             layers=("stride8",), input_hw=(64, 96), coreset_fraction=0.5, smoothing_sigma=smoothing_sigma

@@ -51,7 +51,7 @@ def test_defect_without_a_mask_is_left_out_and_said(judged) -> None:
     blind = [dataclasses.replace(one, record=dataclasses.replace(one.record, gt_mask_paths=())) for one in judged]
     found = localise({"felt": judged, "wool": blind}, num_bootstrap=5, seed=0)
     assert found.categories["wool"].aupro.value is None
-    assert "without 1 defective images that have no mask" in found.overall.aupro.note
+    assert "defective images without a mask left out: 1" in found.overall.aupro.note
     assert "without wool: no defect masks" in found.overall.aupro.note
     assert found.overall.aupro.value == pytest.approx(found.categories["felt"].aupro.value)
 

@@ -185,7 +185,7 @@ def fit_module(
             engine.fit(module, datamodule=_data_module(pixels, batch_size=batch_size))
         except OSError as error:
             raise AssetError(_missing_weights(name, error)) from error
-        except (AttributeError, TypeError, ValueError, RuntimeError, NotImplementedError) as error:
+        except (AttributeError, TypeError, ValueError, RuntimeError) as error:
             raise ConfigError(
                 f"detector.anomalib.model {name} cannot be trained on {len(pixels)} good images of "
                 f"{pixels.shape[2]}x{pixels.shape[3]} pixels: {error}"

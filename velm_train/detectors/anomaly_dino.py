@@ -36,7 +36,7 @@ from velm_train.detectors.state import group_numbers, require_images, text_to_ar
 
 logger = logging.getLogger(__name__)
 
-ANOMALY_DINO_VERSION = 2
+ANOMALY_DINO_VERSION = 3
 """Raised when the same inputs and settings give another output."""
 
 _MIN_SEPARABLE_SHARE = 0.9

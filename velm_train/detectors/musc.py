@@ -41,7 +41,7 @@ from velm_train.detectors.state import group_numbers, require_images, text_to_ar
 
 logger = logging.getLogger(__name__)
 
-MUSC_VERSION = 2
+MUSC_VERSION = 3
 """Raised when the same inputs and settings give another output."""
 
 

@@ -22,7 +22,7 @@ from velm_train.detectors.moment_detector import MomentDetector, NormalModel
 from velm_train.detectors.moment_settings import PadimSettings
 from velm_train.detectors.moments import Moments
 
-PADIM_VERSION: Final = 2
+PADIM_VERSION: Final = 3
 """Raised when the same inputs and settings give another output."""
 
 

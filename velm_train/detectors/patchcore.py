@@ -42,7 +42,7 @@ from velm_train.detectors.state import array_to_text, group_numbers, require_ima
 
 logger = logging.getLogger(__name__)
 
-PATCHCORE_VERSION = 3
+PATCHCORE_VERSION = 4
 """Raised when the same inputs and settings give another output."""
 
 _IMAGES_PER_BLOCK = 4

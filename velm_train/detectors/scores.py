@@ -18,10 +18,11 @@ def top_mean(anomaly_map: AnomalyMap, top_fraction: float) -> float:
 
 
 def smoothed(maps: Float[np.ndarray, "*images h w"], sigma: float) -> Float[np.ndarray, "*images h w"]:
-    """Returns maps after a Gaussian; what lies beyond the edge is unknown and counts as the map's own mean.
+    """Returns maps after a Gaussian; what lies beyond the edge is unknown and counts as the map's own median.
 
     To repeat the cells at the edge instead would count them several times: the average would vary more at the edge
-    than inside, and its largest value would lie there too often.
+    than inside, and its largest value would lie there too often. The mean in place of the median would let a large
+    defect raise the edge all around the picture.
 
     Args:
         maps: one or several.
@@ -29,9 +30,9 @@ def smoothed(maps: Float[np.ndarray, "*images h w"], sigma: float) -> Float[np.n
     """
     if sigma == 0:
         return maps
-    means = maps.mean(axis=(-2, -1), keepdims=True)
-    smooth: Float[np.ndarray, "*images h w"] = gaussian_filter(maps - means, sigma, mode="constant", axes=(-2, -1))
-    smooth += means
+    medians = np.median(maps, axis=(-2, -1), keepdims=True).astype(maps.dtype)
+    smooth: Float[np.ndarray, "*images h w"] = gaussian_filter(maps - medians, sigma, mode="constant", axes=(-2, -1))
+    smooth += medians
     return smooth
 
 

@@ -20,7 +20,7 @@ from velm_train.detectors.moment_detector import MomentDetector, NormalModel
 from velm_train.detectors.moment_settings import SubspaceAdSettings
 from velm_train.detectors.moments import Moments
 
-SUBSPACE_AD_VERSION: Final = 2
+SUBSPACE_AD_VERSION: Final = 3
 """Raised when the same inputs and settings give another output."""
 
 

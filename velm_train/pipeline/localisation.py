@@ -77,7 +77,7 @@ def localise(images: Mapping[str, Sequence[GatedImage]], *, num_bootstrap: int, 
 
 
 def _left_out(num_images: int) -> str:
-    return f"without {num_images} defective images that have no mask" if num_images else ""
+    return f"defective images without a mask left out: {num_images}" if num_images else ""
 
 
 def _strata(images: Sequence[GatedImage]) -> Int[np.ndarray, " n"]:
