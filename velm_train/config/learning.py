@@ -5,9 +5,11 @@ from typing import get_args
 
 from velm_train.config.checks import at_least, between, inside, one_of, require
 from velm_train.core.answer_scores import SetMethod
+from velm_train.instructions.language_check import LANGUAGE_CHECKS
+from velm_train.training.samplers import Balance
 
 WANDB_MODES = ("offline", "online", "disabled")
-BALANCES = ("none", "type", "category", "gate")
+BALANCES = get_args(Balance)
 BASELINES = (
     "linear_probe",
     "prototype",
@@ -17,7 +19,6 @@ BASELINES = (
     "prior_corrected",
     "free_text",
 )
-LANGUAGE_CHECKS = ("permuted", "nonsense", "synonym", "no_noun")
 
 
 @dataclass(kw_only=True, slots=True)
