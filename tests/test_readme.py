@@ -88,6 +88,13 @@ def test_map_names_every_folder_of_the_package() -> None:
     assert [folder for folder in folders if f"\n| `{folder}/` |" not in text] == []
 
 
+@pytest.mark.parametrize("package", ["cli", "pipeline"])
+def test_map_names_every_step_of_the_road(package: str) -> None:
+    text = (ROOT / "velm_train" / "README.md").read_text()
+    steps = sorted(f"{package}/{path.name}" for path in (ROOT / "velm_train" / package).glob("[a-z]*.py"))
+    assert [step for step in steps if f"`{step}`" not in text] == []
+
+
 def test_map_names_no_folder_that_is_gone() -> None:
     text = (ROOT / "velm_train" / "README.md").read_text()
     named = re.findall(r"`([a-z_]+(?:/[a-z_]+)*/(?:[a-z_0-9]+\.py)?)`", text)

@@ -113,6 +113,8 @@ def test_what_is_not_here_is_refused_before_anything_is_computed(monkeypatch: py
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
     with pytest.raises(AssetError, match=r"models--Qwen--Qwen3-VL-4B-Instruct is missing .*model\.hub\.path"):
         require_machine(load_config(["model=qwen3_vl_4b"]))
+    with pytest.raises(AssetError, match="holds no checkpoint"):
+        require_machine(load_config(["model=tiny_internvl", f"model.hub.path={tmp_path}"]))
     monkeypatch.setattr("torch.cuda.is_available", lambda: False)
     with pytest.raises(ConfigError, match=r"trainer\.accelerator=gpu is not possible: torch finds no GPU"):
         require_machine(load_config(["trainer=gpu"]))

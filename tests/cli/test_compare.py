@@ -146,6 +146,19 @@ def test_older_results_are_made_again_from_the_rows(finished, compare) -> None:
     assert any(notice.startswith("B: results.json is of an older version") for notice in found.notices)
 
 
+@pytest.mark.parametrize(
+    ("field", "value"), [("label_sets", ["nut"]), ("label_sets", {"nut": 3}), ("rows", []), ("rows", None)]
+)
+def test_older_results_with_a_wrong_value_are_called_damaged(finished, compare, field, value) -> None:
+    first, older = finished("a"), finished("b")
+    body = json.loads((older / "results.json").read_text())
+    board = body["scoreboard"] | {field: value}
+    old_body = {"schema_version": 2, "scoreboard": board, "manifest": body["manifest"]}
+    (older / "results.json").write_text(json.dumps(old_body))
+    with pytest.raises(ArtifactError, match=r"results\.json is damaged: it is not as version 2 has it; leave the run"):
+        compare(first, older)
+
+
 def test_tables_reach_wandb_offline_and_a_wandb_folder_can_be_compared(finished, tmp_path: Path) -> None:
     first = finished("a", num_wrong=2)
     run = wandb.init(

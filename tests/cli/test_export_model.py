@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 
 from velm_train.cli import export_model
-from velm_train.cli.compose import load_config
-from velm_train.cli.run_config import read_run_config
+from velm_train.cli.compose import load_config, resolved_yaml
+from velm_train.cli.run_config import read_run_config, with_folders
 from velm_train.cli.tasks import run_task
 from velm_train.core.errors import ArtifactError, ConfigError, ResourceError
 
@@ -34,20 +34,40 @@ def test_impossible_settings_are_refused_by_name(words: list[str], expected: str
 
 
 def test_a_folder_that_is_no_run_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(ArtifactError, match=r"is not the folder of a finished run: config\.yaml is missing"):
+    with pytest.raises(ArtifactError, match=r"gone is not there; name the folder of a finished run"):
+        export(f"ckpt={tmp_path / 'gone'}")
+    with pytest.raises(
+        ArtifactError, match=r"lacks config\.yaml, adapter/manifest\.json: name the folder of a finished"
+    ):
         export(f"ckpt={tmp_path}")
     (tmp_path / "config.yaml").write_text("seed: 0\n")
-    with pytest.raises(ArtifactError, match=r"adapter/manifest\.json is missing; name one that task=run left"):
+    with pytest.raises(ArtifactError, match=r"lacks adapter/manifest\.json: name the folder of a finished run"):
         export(f"ckpt={tmp_path}")
 
 
 @pytest.mark.parametrize("text", ["lora: {r: 4}\n", "- 1\n", "a: [", "seed: no number\n"])
 def test_settings_of_another_version_are_refused(text: str, tmp_path: Path) -> None:
-    (tmp_path / "adapter").mkdir()
-    (tmp_path / "adapter" / "manifest.json").write_text("{}")
     (tmp_path / "config.yaml").write_text(text)
     with pytest.raises(ArtifactError, match=r"config\.yaml cannot be read by this version .*; repeat the run"):
-        read_run_config(tmp_path, here=load_config([]).paths)
+        read_run_config(tmp_path, needed=())
+
+
+def test_a_run_of_a_gpu_is_computed_on_the_cpu_where_there_is_none(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    (tmp_path / "config.yaml").write_text(resolved_yaml(load_config(["trainer=gpu"])))
+    for there, accelerator in ((True, "gpu"), (False, "cpu")):
+        monkeypatch.setattr("torch.cuda.is_available", lambda there=there: there)
+        assert read_run_config(tmp_path, needed=()).trainer.accelerator == accelerator
+    assert caplog.text.count("there is none here") == 1
+
+
+def test_folders_of_the_run_are_used_where_they_exist(tmp_path: Path) -> None:
+    (tmp_path / "theirs").mkdir()
+    run = load_config([f"paths.artifacts={tmp_path}/theirs", f"paths.assets={tmp_path}/gone"])
+    here = load_config([f"paths.artifacts={tmp_path}/ours", f"paths.assets={tmp_path}/found"]).paths
+    paths = with_folders(run, here=here).paths
+    assert (paths.artifacts, paths.assets) == (f"{tmp_path}/theirs", f"{tmp_path}/found")
 
 
 def test_missing_packages_are_named_before_anything_is_read(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from velm_train.cli.compose import load_config
-from velm_train.cli.gate_notices import notices
+from velm_train.cli.gate_notices import REHEARSAL, notices
 from velm_train.cli.tasks import run_task
 from velm_train.core.errors import GateError, VelmError
 from velm_train.core.gate_card import GateReport
@@ -65,7 +65,10 @@ def test_normals_alone_give_a_card_and_it_says_what_is_not_known(root, detect, c
     assert plate.row(0.2).misses.value is None
     assert plate.drift is not None
     assert plate.suspects == ()
-    assert report.notices == ("No defective test image in plate: nothing is known about missed defects there.",)
+    assert report.notices == (
+        REHEARSAL,
+        "No defective test image in plate: nothing is known about missed defects there.",
+    )
     shown = capsys.readouterr().out
     assert "gate card: " in shown
     assert "n = 99" in shown
@@ -108,7 +111,7 @@ def test_defects_are_counted_by_images(root, detect) -> None:
     (plate,) = report.categories
     assert (plate.row(0.2).misses.k, plate.row(0.2).misses.n) == (0, 2)  # one of three is learned from
     assert plate.image_auroc.value == 1.0
-    assert report.notices == ()
+    assert report.notices == (REHEARSAL,)
 
 
 def test_other_policy_is_told(root, detect) -> None:
@@ -143,4 +146,4 @@ def test_identical_normals_give_a_gate_that_flags_none_of_them(tmp_path: Path, d
 
 
 def test_no_category_needs_no_words() -> None:
-    assert notices((), policy="detector", allowed=()) == []
+    assert notices((), policy="detector", allowed=(), rehearsal=False) == []

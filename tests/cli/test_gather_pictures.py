@@ -29,17 +29,18 @@ def test_folder_gives_all_pictures_below_it_sorted_and_counts_the_rest(tree: Pat
     with caplog.at_level(logging.WARNING):
         found = gather_pictures([str(tree)], stdin=NOTHING)
     assert names(found, tree) == ["a/1.jpg", "a/deep/0.tiff", "b/10.PNG", "b/2.png"]
-    assert "1 files do not end like a picture" in caplog.text
+    assert "left out, because they do not end like a picture: 1" in caplog.text
 
 
 def test_named_file_is_taken_whatever_its_name_ends_in(tree: Path) -> None:
     assert gather_pictures([str(tree / "a" / "notes.txt")], stdin=NOTHING) == [tree / "a" / "notes.txt"]
 
 
-def test_globs_take_pictures_and_folders(tree: Path) -> None:
+def test_globs_take_pictures_and_folders_and_count_the_rest(tree: Path, caplog) -> None:
     assert names(gather_pictures([f"{tree}/a/*"], stdin=NOTHING), tree) == ["a/1.jpg", "a/deep/0.tiff"]
     assert names(gather_pictures([f"{tree}/**/*.png"], stdin=NOTHING), tree) == ["b/2.png"]
     assert names(gather_pictures([f"{tree}/?/1*"], stdin=NOTHING), tree) == ["a/1.jpg", "b/10.PNG"]
+    assert caplog.text.count(f"{tree}/a/*: left out, because they do not end like a picture: 1") == 1
 
 
 def test_file_with_a_glob_sign_in_its_name_is_that_file(tree: Path) -> None:
@@ -52,7 +53,7 @@ def test_list_keeps_its_order_and_names_each_file_once(tree: Path, caplog) -> No
     with caplog.at_level(logging.WARNING):
         found = gather_pictures([str(tree / "b"), str(tree / "a" / "1.jpg"), f"{tree}/b/2.*"], stdin=NOTHING)
     assert names(found, tree) == ["b/10.PNG", "b/2.png", "a/1.jpg"]
-    assert "1 files were named more than once" in caplog.text
+    assert "inspected once although named more than once: 1" in caplog.text
 
 
 def test_stdin_gives_one_path_a_line_even_of_files_that_are_not_there(tree: Path) -> None:

@@ -190,6 +190,31 @@ def test_wrong_files_and_settings_are_named(problem, table, tmp_path):
     assert "no taxonomy named 'texture' (did you mean 'textures'" in problem(table, "score.taxonomy=texture")
 
 
+def test_files_without_truth_or_with_other_separators_say_what_to_do(problem, tmp_path):
+    bare = tmp_path / "bare.csv"
+    bare.write_text("image_id,answer\na,cut\n")
+    assert problem(bare) == (
+        f"{bare}: no row says what its image shows; add category and true type (columns category and defect_type of a "
+        "CSV file), or give them in score.truth"
+    )
+    half = tmp_path / "half.csv"
+    half.write_text("image_id,answer,category,defect_type\na,cut,nut,cut\nb,cut,nut,\n")
+    assert "line 3: defect_type is empty" in problem(half)
+    excel = tmp_path / "excel.csv"
+    excel.write_text("image_id;answer;category;defect_type\na;cut;nut;cut\n")
+    assert "the columns are separated by ';', not by commas" in problem(excel)
+
+
+def test_a_results_file_with_a_wrong_value_is_refused_by_its_place(problem, score, table):
+    folder = score(table)
+    path = folder / "results.json"
+    body = json.loads(path.read_text())
+    body["scoreboard"]["label_sets"]["nut"] = "cut"
+    path.write_text(json.dumps(body))
+    said = problem(folder / "predictions.jsonl")
+    assert "results.json: Results.scoreboard.label_sets.nut is 'cut'; a list is needed" in said
+
+
 def test_a_results_file_of_another_schema_version_is_refused(problem, score, table):
     folder = score(table)
     path = folder / "results.json"

@@ -209,6 +209,7 @@ FREE = {
     "lora.per_layer",
     "lora.recompute",
     "runs",
+    "rehearsal",
     "predictions",
     "ckpt",
     "input",

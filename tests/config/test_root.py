@@ -43,7 +43,12 @@ def test_half_of_the_defects_rounded_up_may_be_trained_on(
         (7, 5, 0, "protocol.k_shot=5 is not possible; allowed: 4 or fewer"),
         (8, 5, 0, "protocol.k_shot=5 is not possible; allowed: 4 or fewer"),
         (7, 4, 3, "protocol.validation_per_type=3 is not possible; allowed: 2 or fewer"),
-        (2, 1, 1, "protocol.validation_per_type=1 is not possible; allowed: 0 or fewer"),
+        (
+            2,
+            1,
+            1,
+            "protocol.validation_per_type=1 is not possible; allowed: 0: half of dataset",
+        ),
     ],
 )
 def test_more_shots_than_the_set_has_are_refused(
@@ -172,3 +177,10 @@ def test_zero_shot_trains_nothing(task: str, *, allowed: bool) -> None:
         return
     with pytest.raises(ConfigError, match=rf"task\.name={task} is not possible; allowed: detect, audit or preview"):
         load_config(words)
+
+
+@pytest.mark.parametrize(
+    ("words", "marked"), [([], False), (["debug=fast"], True), (["debug=fast", "name=parts"], True)]
+)
+def test_a_run_in_its_smallest_form_is_marked_whatever_its_name(words: list[str], *, marked: bool) -> None:
+    assert load_config(words).rehearsal is marked

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from velm_train.cli import export_model
 from velm_train.cli.compose import load_config
 from velm_train.cli.tasks import run_task
 from velm_train.core.errors import ArtifactError, ConfigError, ExportError
@@ -57,11 +58,15 @@ def test_a_failed_check_leaves_nothing(road, tmp_path: Path, monkeypatch) -> Non
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_damaged_adapter_is_refused_by_name(road, tmp_path: Path) -> None:
+def test_a_damaged_adapter_is_refused_by_name_before_any_stage(road, tmp_path: Path, monkeypatch) -> None:
+    def unreachable(_: object) -> None:
+        raise AssertionError("a stage was entered")
+
     copy = tmp_path / "run"
     (copy / "adapter").mkdir(parents=True)
     for path in (road.folder / "config.yaml", *(road.folder / "adapter").iterdir()):
         (copy / path.relative_to(road.folder)).write_bytes(path.read_bytes())
+    monkeypatch.setattr(export_model, "prepare", unreachable)
     with (copy / "adapter" / "projector.safetensors").open("ab") as stream:
         stream.write(b"\x00")
     with pytest.raises(ArtifactError, match=r"projector\.safetensors is damaged"):

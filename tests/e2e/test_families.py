@@ -66,6 +66,15 @@ def test_settings_of_families_go_together(words: tuple[str, ...], run_again) -> 
             assert all(str(tensors.get_slice(name).get_dtype()) == "F32" for name in tensors.keys())  # noqa: SIM118
 
 
+@pytest.mark.slow
+def test_another_choice_of_what_learns_is_another_adapter(run_again) -> None:
+    words = ("task=train", "model=tiny_internvl", "logger=none")
+    run_again(*words)
+    second = run_again(*words, "model.hub.train_projector=true")
+    assert "reused features/" in second.shown
+    assert "reused adapters/" not in second.shown
+
+
 def test_preview_counts_the_places_of_views_of_every_size(run_again) -> None:
     run = run_again("task=preview", "task.num_preview=1", "model=tiny_qwen2_5_vl")
     page = (run.folder / "preview.html").read_text()

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from velm_train.core.errors import ConfigError, DataError
+from velm_train.core.errors import ArtifactError, ConfigError, DataError
 from velm_train.core.images import read_rgb
 from velm_train.core.inspection import GATE_STAGES, MODEL_STAGES, Inspection
 from velm_train.core.records import Prediction
@@ -119,7 +119,7 @@ def test_rows_of_an_earlier_command_are_not_made_again(road, pictures, ask, tmp_
     done, rows = ask(files=[*pictures, copy])
     assert rows[:-1] == first
     assert rows[-1] == dataclasses.replace(next(row for row in first if row.sha256 == rows[-1].sha256), path=str(copy))
-    assert f"{len(rows)} of them were inspected before" in done.shown
+    assert f"inspected before, and not inspected again: {len(rows)} of them" in done.shown
     assert "load the run" not in done.shown
 
 
@@ -139,7 +139,7 @@ def test_interrupted_command_goes_on_behind_its_last_row(pictures, ask, monkeypa
         with pytest.raises(KeyboardInterrupt):
             ask(*words, files=pictures)
     done, rows = ask(*words, files=pictures)
-    assert "12 of them were inspected before" in done.shown
+    assert "inspected before, and not inspected again: 12 of them" in done.shown
     assert len(rows) == len(pictures)
 
 
@@ -152,16 +152,16 @@ def test_broken_pictures_have_rows_and_stop_nothing(pictures, ask, tmp_path: Pat
     (folder / "cut.png").write_bytes(good.read_bytes()[:200])
     done, rows = ask(files=[*sorted(folder.iterdir()), folder / "gone.png", good])
     assert [row.verdict for row in rows] == ["unreadable"] * 4 + ["good"]
-    assert all(row.error and row.path in row.error for row in rows[:4])
+    assert all(row.path in row.error for row in rows[:4])
     assert "does not exist" in rows[3].error
-    assert done.shown.count("not inspected: ") == 4
+    assert done.shown.count("unreadable: image ") == 4
     assert "wood_oak/cut.png" in (done.folder / "inspections.html").read_text()
 
 
 def test_nothing_readable_is_an_error_behind_the_rows(ask, road, tmp_path: Path) -> None:
     (tmp_path / "wood_oak").mkdir()
     (tmp_path / "wood_oak" / "empty.png").write_bytes(b"")
-    with pytest.raises(DataError, match=r"^none of 1 pictures could be read; the first: image .*empty\.png"):
+    with pytest.raises(DataError, match=r"^no picture could be read, of 1; the first: image .*empty\.png"):
         ask(files=[tmp_path / "wood_oak" / "empty.png"])
     assert len(list(tmp_path.rglob("inspections.jsonl"))) == 1
 
@@ -169,7 +169,9 @@ def test_nothing_readable_is_an_error_behind_the_rows(ask, road, tmp_path: Path)
 def test_category_that_no_folder_names_is_asked_for_with_the_list(pictures, ask, tmp_path: Path) -> None:
     lost = tmp_path / "new.png"
     shutil.copy(stopped(pictures), lost)
-    with pytest.raises(DataError, match=r"new\.png lie in no folder named like a category .*one of: metal_brushed, m"):
+    with pytest.raises(
+        DataError, match=r"no folder above .*new\.png is named like a category .*one of: metal_brushed, m"
+    ):
         ask(files=[lost])
     with pytest.raises(DataError, match=r"^category=oak is not one of this run's; allowed: metal_brushed, metal_sat"):
         ask("category=oak", files=[lost])
@@ -187,6 +189,35 @@ def test_unsure_answers_are_left_to_a_person(pictures, ask) -> None:
 def test_settings_that_the_run_decides_are_refused(ask) -> None:
     with pytest.raises(ConfigError, match=r"^task=predict takes gate, lora from the run that ckpt names"):
         ask("gate.alpha=0.1", "lora.r=4", files=["x.png"])
+
+
+def test_damaged_adapter_is_noticed_even_if_all_rows_are_remembered(
+    road, pictures, ask, run_alone, stdin, tmp_path: Path
+) -> None:
+    path = stopped(pictures)
+    ask(files=[path])
+    copy = tmp_path / "copy"
+    shutil.copytree(road.folder, copy, ignore=shutil.ignore_patterns("wandb", "csv"))
+    with (copy / "adapter" / "look_twice.safetensors").open("ab") as stream:
+        stream.write(b"\x00")
+    stdin(path)
+    with pytest.raises(ArtifactError, match=r"look_twice\.safetensors is damaged"):
+        run_alone("task=predict", f"ckpt={copy}", "input=-")
+
+
+def test_score_that_is_no_number_is_named_with_its_picture(inspector: Inspector, pictures, monkeypatch) -> None:
+    path = stopped(pictures)
+    detector = inspector.detectors[pictures[path].category]
+    plain = type(detector).detect
+
+    def broken(self, images, *, image_ids):
+        return [
+            dataclasses.replace(one, anomaly_score=float("nan")) for one in plain(self, images, image_ids=image_ids)
+        ]
+
+    monkeypatch.setattr(type(detector), "detect", broken)
+    with pytest.raises(DataError, match=rf"^image {path}: "):
+        inspector.inspect(path)
 
 
 def test_python_inspects_files_pictures_and_arrays(inspector: Inspector, pictures) -> None:

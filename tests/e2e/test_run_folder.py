@@ -15,6 +15,8 @@ from safetensors import safe_open
 from wandb.proto import wandb_internal_pb2
 
 from velm_train.cli.compose import load_config
+from velm_train.cli.control_rows import PART_NOTE
+from velm_train.cli.gate_notices import REHEARSAL
 from velm_train.gating.gate import CalibratedGate
 from velm_train.reporting.gate_page import read_gate_card
 
@@ -103,6 +105,47 @@ def test_results_name_every_row_beside_the_run(road) -> None:
         "perfect gate + majority type",
         "majority type",
     ]
+
+
+def test_costly_rows_are_scored_on_a_part_with_the_shares_of_the_whole(road) -> None:
+    run, *others = road.results.scoreboard.rows
+    whole = run.scores.overall
+    for row in others:
+        part = row.scores.overall
+        if row.name not in ("second look taken away", "same MLLM before tuning"):
+            assert (row.trivial, row.subset_note) != (False, PART_NOTE)
+            assert part.num_images == whole.num_images
+            continue
+        assert row.subset_note == PART_NOTE
+        assert part.num_flagged == road.config.evaluation.max_control_images
+        share = part.num_flagged / whole.num_flagged
+        assert part.num_images - part.num_flagged == round((whole.num_images - whole.num_flagged) * share)
+        assert abs(part.num_defects - whole.num_defects * share) < 2  # one among the flagged, one among the others
+        assert row.versus_first.difference.n == part.num_images
+
+
+def test_results_say_what_other_words_change(road) -> None:
+    flagged = [row for row in road.predictions if row.pred_label and row.gt_defect_type != "good"]
+    assert [row.check for row in road.results.language] == ["permuted", "nonsense", "synonym", "no_noun"]
+    for row in road.results.language:
+        assert row.num_images == row.same_type.n == len(flagged)  # fewer than max_language_images
+        right = [one for one in flagged if one.pred_defect_type == one.gt_defect_type]
+        assert (row.own_words.value > 0) == bool(right)
+        assert (row.same_word is None) == (row.check in ("nonsense", "synonym"))
+        gap = row.other_words.value - row.own_words.value
+        assert row.difference.value == pytest.approx(gap)
+    assert "How much the words matter" in road.shown
+    assert 'id="language"' in (road.folder / "report.html").read_text()
+
+
+def test_answers_that_the_model_writes_are_a_row_of_their_own(run_again) -> None:
+    run = run_again("evaluation.baselines=[free_text]", "evaluation.language_checks=[]")
+    written = run.results.scoreboard.rows[1]
+    assert written.name == "answers written, strictly read"
+    assert written.scores.overall.num_flagged == run.config.evaluation.max_control_images
+    assert "write" in [stage.stage for stage in written.scores.seconds]
+    assert written.scores.overall.calibration.expected_calibration_error.value is None  # no likelihoods
+    assert run.results.language == ()
 
 
 def test_manifest_says_what_was_run_where_and_from_what(road) -> None:
@@ -204,3 +247,11 @@ def test_kept_configuration_runs_again(road) -> None:
         f"paths.outputs={kept['paths']['outputs']}",
     ]
     assert load_config(words) == road.config
+
+
+def test_figures_that_mean_nothing_are_said_to_in_every_place_where_they_are_read(road) -> None:
+    assert REHEARSAL in road.shown
+    assert road.results.page.notices[0] == REHEARSAL
+    assert read_gate_card(road.folder / "gate_card.json").notices[0] == REHEARSAL
+    for name in ("report.html", "gate_card.html"):
+        assert f"<li>{REHEARSAL}</li>" in (road.folder / name).read_text(), name

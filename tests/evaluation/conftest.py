@@ -1,6 +1,7 @@
-"""Gated images without a tokenizer, and a model that counts what it is asked."""
+"""Gated images without a tokenizer, a model that counts what it is asked, and likelihoods with their closed list."""
 
 import contextlib
+import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from velm_train.collation.collate import collate
 from velm_train.collation.render import EncodedSample
 from velm_train.core.batch import IGNORE_INDEX, Batch, VisionEvidence
 from velm_train.core.records import GateDecision, InstructionSample, Message, Option, Region, View
+from velm_train.core.taxonomy import CategoryTaxonomy, DefectType, Taxonomy
 from velm_train.evaluation.gated import GatedImage, Question
 from velm_train.evaluation.runner import OptionScorer
 
@@ -133,6 +135,7 @@ class CountingModel(nn.Module):
         return (0,)
 
     def training_output(self, batch: Batch) -> object:
+        del batch
         raise AssertionError("evaluation never trains")
 
     def merged_for_inference(self) -> contextlib.AbstractContextManager[None]:
@@ -188,3 +191,23 @@ def scorer_of(one_tile) -> Callable[..., OptionScorer]:
         return OptionScorer(model=model, collate=collate_prompts, batch_size=batch_size, device=torch.device("cpu"))
 
     return make
+
+
+def defect_type(name: str) -> DefectType:
+    return DefectType(display_name=name, description="", synonyms=())
+
+
+@pytest.fixture(scope="session")
+def wires() -> Taxonomy:
+    """One category with two types."""
+    types = {"bent_wire": defect_type("bent wire"), "cut": defect_type("cut")}
+    return Taxonomy(
+        dataset="wires",
+        categories={"cable": CategoryTaxonomy(noun="cable", normal_description="", defect_types=types)},
+    )
+
+
+@pytest.fixture(scope="session")
+def nats() -> dict[str, float]:
+    """Log-likelihoods of its closed list: shares of 3, 1, 5 and 1 in 10."""
+    return {"bent wire": math.log(3.0), "cut": 0.0, "no defect": math.log(5.0), "none of these": 0.0}

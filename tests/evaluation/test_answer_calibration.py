@@ -166,6 +166,13 @@ def test_answers_that_are_all_right_fix_no_temperature():
     assert policy.temperature.nll_after == policy.temperature.nll_before
 
 
+def test_confidence_that_no_temperature_changes_is_given_once(tested):
+    result = report(calibrate(over_confident(3, seed=5)), tested)
+    assert result.policy.temperature.value == 1
+    assert result.after is None
+    assert report(calibrate(over_confident(500, seed=1)), tested).after is not None
+
+
 def test_nothing_to_calibrate_on_still_gives_the_figures_of_the_model_itself(tested):
     result = report(None, tested, note="nothing was set aside")
     assert result.before.expected_calibration_error.value > 0.1

@@ -102,6 +102,16 @@ def test_enough_answers_have_figures_with_intervals(random_rows):
     assert "10 bins" in scores.expected_calibration_error.note
 
 
+def test_calibration_error_that_no_resample_changes_has_no_interval(row):
+    table = table_of(row, [(0.9, False)] * 20)
+    score = expected_calibration_error(
+        table, stratified_weights(table.strata, num_bootstrap=50, seed=0), among=table.flagged
+    )
+    assert score.value == pytest.approx(0.9)
+    assert (score.low, score.high, score.interval) == (None, None, "none")
+    assert score.note == "2 bins of equal mass; no interval: every resample gives the same value"
+
+
 def test_reliability_bins_agree_with_scikit_learn(row):
     rng = np.random.default_rng(0)
     confidence = rng.uniform(0.5, 1.0, size=100)

@@ -57,7 +57,7 @@ def test_answer_outside_the_list_costs_recall_but_makes_no_class(row):
     assert macro_f1_values(table, ones(table), among=table.defect)[0] == pytest.approx((2 / 3 + 1) / 2)
 
 
-def test_gate_misses_do_not_count_given_the_gate_passed(row):
+def test_gate_misses_do_not_count_given_the_gate_flagged(row):
     rows = [row("a", "cut", "good", flagged=False), row("b", "cut", "cut"), row("c", "bent", "bent")]
     table = make_table(rows, label_sets=LABELS)
     scores = classification_scores(table, stratified_weights(table.strata, num_bootstrap=20, seed=0))
@@ -65,16 +65,18 @@ def test_gate_misses_do_not_count_given_the_gate_passed(row):
     assert scores.given_detected_balanced_recall.n == 2
 
 
-def test_type_that_never_passed_is_left_out_and_counted(row):
+def test_type_that_was_never_flagged_is_left_out_and_counted_in_each_category(row):
     rows = [row("a", "cut", "good", flagged=False), row("b", "bent", "bent")]
-    table = make_table(rows, label_sets=LABELS)
+    rows += [row("c", "cut", "cut", category="tile")]
+    table = make_table(rows, label_sets={"nut": ("bent", "cut"), "tile": ("cut",)})
     scores = classification_scores(table, stratified_weights(table.strata, num_bootstrap=20, seed=0))
     assert scores.given_detected_balanced_recall.value == 1.0
-    assert "1 of 2 types" in scores.given_detected_balanced_recall.note
+    said = "without 1 of 3 pairs of category and type: the gate flagged none of their images"
+    assert scores.given_detected_balanced_recall.note.startswith(said)
 
 
-def test_nothing_passed_is_none_with_a_reason(row):
+def test_nothing_flagged_is_none_with_a_reason(row):
     table = make_table([row("a", "cut", "good")], label_sets=LABELS)
     scores = classification_scores(table, stratified_weights(table.strata, num_bootstrap=20, seed=0))
     assert scores.given_detected_macro_f1.value is None
-    assert scores.given_detected_macro_f1.note == "no defective image passed the gate"
+    assert scores.given_detected_macro_f1.note == "the gate flagged no defective image"

@@ -78,7 +78,17 @@ def test_model_that_never_looks_trips_the_alarm_although_its_answers_vary(row):
     check = blind_check_of(run, blind)
     assert check.alarm is True
     assert check.gap.low <= 0 <= check.gap.high
-    assert "a grey picture instead of the image costs" in check.note
+    assert check.note.startswith("the image instead of a grey picture is worth ")
+
+
+def test_picture_that_makes_answers_worse_is_worth_less_than_nothing(row):
+    types = LABELS["nut"]
+    run = [row(f"{i:03d}", types[i % 3], types[(i + (i % 2)) % 3]) for i in range(30)]  # every second one right
+    blind = [row(f"{i:03d}", types[i % 3], types[i % 3]) for i in range(30)]
+    check = blind_check_of(run, blind)
+    assert check.alarm is True
+    assert check.note.startswith("the image instead of a grey picture is worth \N{MINUS SIGN}50.0 points, 95 %")
+    assert "-" not in check.note
 
 
 def test_model_that_looks_does_not_trip_it_and_the_gap_is_what_looking_is_worth(row):

@@ -62,6 +62,6 @@ def test_new_words_cannot_stay_the_same(row) -> None:
 def test_nothing_to_ask_is_said_and_an_image_asked_once_is_refused(row) -> None:
     nothing = compare([row("c", "cut", "good")], [])
     assert (nothing.num_images, nothing.own_words.value) == (0, None)
-    assert "no defective image passed" in nothing.difference.note
+    assert "the gate flagged no defective image" in nothing.difference.note
     with pytest.raises(DataError, match="1 images were asked in other words only, for instance 'x'"):
         compare([], [asked(row, "x", "cut", "cut", "cut")])

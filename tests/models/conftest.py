@@ -55,12 +55,12 @@ def tiny_towers() -> Callable[..., TwoTowers]:
 
 
 @pytest.fixture(scope="session")
-def tiny_language_model() -> Callable[[], LlamaForCausalLM]:
-    def make() -> LlamaForCausalLM:
+def tiny_language_model() -> Callable[..., LlamaForCausalLM]:
+    def make(*, hidden_size: int = 32, intermediate_size: int = 48) -> LlamaForCausalLM:
         config = LlamaConfig(
             vocab_size=VOCAB_SIZE,
-            hidden_size=32,
-            intermediate_size=48,
+            hidden_size=hidden_size,
+            intermediate_size=intermediate_size,
             num_hidden_layers=2,
             num_attention_heads=4,
             num_key_value_heads=2,

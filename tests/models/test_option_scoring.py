@@ -74,3 +74,5 @@ def test_prompts_padded_on_the_left_are_refused(language_model):
     embeds = torch.zeros(1, 3, 32)
     with pytest.raises(AssertionError, match="padded on the right"):
         prefill(language_model, inputs_embeds=embeds, attention_mask=torch.tensor([[0, 1, 1]]))
+    with pytest.raises(AssertionError, match="padded on the right"):
+        score_options(language_model, inputs_embeds=embeds, attention_mask=torch.tensor([[0, 1, 1]]), options=[[[3]]])

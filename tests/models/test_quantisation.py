@@ -3,16 +3,15 @@
 import math
 import re
 import sys
+from functools import partial
 
 import pytest
 import torch
 from torch import nn
 from torch.nn import functional as F
-from transformers import LlamaConfig, LlamaForCausalLM
 
 from velm_train.core.errors import ConfigError
 from velm_train.models import quantisation
-from velm_train.models.initialisation import seeded_init
 from velm_train.models.lora import LoraSettings, attach_lora, describe_lora, merged
 from velm_train.models.lora_merging import merge_into_base
 from velm_train.models.quantisation import num_weights, plain_weight, quantisation_of, quantise
@@ -24,24 +23,9 @@ NF4_LEVELS += [0.0795803, 0.1609302, 0.2461123, 0.33791524, 0.44070983, 0.562617
 
 
 @pytest.fixture
-def tiny_language_model():
+def tiny_language_model(tiny_language_model):
     """Rows of whole blocks of 64."""
-
-    def make():
-        config = LlamaConfig(
-            vocab_size=64,
-            hidden_size=64,
-            intermediate_size=128,
-            num_hidden_layers=2,
-            num_attention_heads=4,
-            num_key_value_heads=2,
-            tie_word_embeddings=True,
-            initializer_range=0.3,
-        )
-        with seeded_init(7, "quantised language model"):
-            return LlamaForCausalLM(config).eval()
-
-    return make
+    return partial(tiny_language_model, hidden_size=64, intermediate_size=128)
 
 
 def _layer(kind, *, dtype=torch.float32, out_features=40, in_features=128, bias=True):
@@ -208,7 +192,7 @@ def test_without_the_library_the_remedy_is_named(tiny_language_model, monkeypatc
 
 def test_a_device_without_kernels_is_refused(tiny_language_model, monkeypatch):
     def fail(*_):
-        raise NotImplementedError("no kernel for this device")
+        raise RuntimeError("no kernel for this device")
 
     monkeypatch.setattr(quantisation, "_nf4_layer", fail)
     with pytest.raises(ConfigError, match="cannot do it on cpu: no kernel for this device; choose lora=default"):

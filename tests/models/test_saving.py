@@ -17,6 +17,7 @@ from velm_train.models.families.tiny import build_tiny
 from velm_train.models.families.writer import INSPECT_TOKEN
 from velm_train.models.look_twice.adapter import LookTwiceSettings
 from velm_train.models.lora import LoraSettings
+from velm_train.models.saving import write_files
 
 OPTIONS = [[[20, 2], [21, 22, 2]]] * 3
 
@@ -56,6 +57,12 @@ def test_the_folder_is_what_peft_reads(saved, make_model, trained, tiny_language
     input_ids = torch.tensor([[5, 9, 11]])
     with torch.no_grad():
         assert torch.equal(from_peft(input_ids=input_ids).logits, ours(input_ids=input_ids).logits)
+
+
+def test_weights_that_a_library_writes_have_the_permissions_of_other_files(tmp_path):
+    (tmp_path / "plain").write_text("")
+    write_files(tmp_path, lambda folder: save_file({"a": torch.zeros(1)}, folder / "model.safetensors"))
+    assert (tmp_path / "model.safetensors").stat().st_mode == (tmp_path / "plain").stat().st_mode
 
 
 def test_another_base_is_refused_with_what_is_there_and_what_is_allowed(saved, make_model):

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from velm_train.core.inspection import NamedOption
+from velm_train.core.inspection import InspectedRegion, Inspection, NamedOption
 from velm_train.core.language import LanguageRow
 from velm_train.core.plain import read_record
 from velm_train.core.records import ImageRecord, Prediction
@@ -262,3 +262,35 @@ def records():
 def roles(records):
     given = ["train", "reference", "left out", "train", "test", "test", "test"]
     return {one.image_id: role for one, role in zip(records, given, strict=True)}
+
+
+@pytest.fixture
+def cut_row() -> Inspection:
+    """A flagged picture of 60 x 90 px with one place, named a cut."""
+    return Inspection(
+        path="cut.png",
+        sha256="a" * 64,
+        category="cable",
+        verdict="defect",
+        error="",
+        size_hw=(60, 90),
+        anomaly_score=2.5,
+        p_value=0.05,
+        image_threshold=1.5,
+        flagged=True,
+        gate_policy="detector",
+        pred_defect_type="cut",
+        options=(NamedOption(answer="cut", defect_type="cut", log_likelihood=0.0, probability=0.875, in_set=True),),
+        regions=(
+            InspectedRegion(
+                box_xyxy=(10, 20, 40, 50),
+                crop_xyxy=(0, 10, 50, 60),
+                contour=((10, 20), (39, 20), (39, 49), (10, 49)),
+                area_px=900,
+                peak_score=3.0,
+                source="detector",
+            ),
+        ),
+        role_in_run="train",
+        seconds={"read": 0.01, "detect": 0.02, "decide": 0.0, "encode": 0.25, "answer": 0.5},
+    )

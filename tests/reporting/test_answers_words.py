@@ -115,7 +115,8 @@ def uncalibrated(report):
         "(36 of 40) in the test, 1.7 options on average",
         "at most 10 % errors with confidence 90 %: answers with log-odds above 2.25 are acted on",
         "5.0 % [0.0\N{EN DASH}100.0] (1 of 20) of them wrong",
-        "answers of at least 60.0 % are acted on; expected cost a part 0.200 [0.100\N{EN DASH}0.400], against 0.300",
+        "Cheapest on the calibration images: answers of at least 60.0 % are acted on. On the test images a part is",
+        "then expected to cost 0.200 [0.100\N{EN DASH}0.400], against 0.300",
     ],
 )
 def test_lines_say(report, said):
@@ -136,8 +137,10 @@ def test_what_could_not_be_decided_says_what_is_missing(report):
         operating_point=None,
         operating_note="no defective image",
     )
-    lines = answer_lines(replace(report, policy=policy, sets=None, costs=None))
-    assert lines[0].startswith("Answers keep their confidence: needs 20 answers, has 3;")
+    lines = answer_lines(replace(report, policy=policy, after=None, sets=None, costs=None))
+    assert lines[0] == (
+        "Answers keep their confidence: needs 20 answers, has 3; calibration error 20.0 [10.0\N{EN DASH}40.0] %."
+    )
     assert lines[1] == "No type sets: needs 9 parts, has 3."
     assert lines[2].endswith("confidence 90 %: needs 38 answers.")
     assert lines[3] == "No operating point: no defective image."
@@ -156,6 +159,8 @@ def test_page_shows_confidence_before_and_after_and_escapes_its_words(report, co
     assert "Confidence against being right" in page
     assert "Promises are about &lt;nuts&gt;." in page
     assert 'class="series-after"' in page
+    assert '<th scope="col">Calibrated</th>' in page
+    assert '<th scope="col">Calibrated</th>' not in render_report(replace(content, answers=replace(report, after=None)))
     assert "Temperature 2.5" in page
     plain = render_report(replace(content, answers=uncalibrated(report)))
     assert "nothing was set aside." in plain

@@ -248,7 +248,7 @@ def test_drawings_are_told_in_words(comparison) -> None:
     assert "A ends at 0.172" in loss_plot(comparison.runs)
     assert "A 0.32" in seconds_plot(comparison.runs, stages=("detect", "answer"))
     strip = difference_strip(figure(-0.06), reach=0.1, label="B against A")
-    assert 'aria-label="B against A: -6.0 points"' in strip
+    assert 'aria-label="B against A: \N{MINUS SIGN}6.0 points"' in strip
     assert 'cx="20.0"' in strip
 
 

@@ -104,12 +104,33 @@ def test_example_has_outline_heatmap_and_crop_with_words(image):
     assert all(picture.alt for picture in pictures)
 
 
-def test_missed_image_has_no_crop(image):
+def test_missed_image_has_no_crop_and_is_not_called_an_outline(image):
     pictures = example_pictures(
         image, anomaly_map=np.ones((6, 10), dtype=np.float32), low=0.1, high=2.0, contours=[], crop_box_xyxy=None
     )
-    assert [picture.caption for picture in pictures] == ["outline", "heatmap"]
+    assert [picture.caption for picture in pictures] == ["image", "heatmap"]
     assert (pictures[0].rgb == image).all()
+
+
+def test_map_that_marks_nothing_is_not_drawn(image):
+    blank = np.full((6, 10), 0.1, dtype=np.float32)
+    pictures = example_pictures(image, anomaly_map=blank, low=0.2, high=2.0, contours=[], crop_box_xyxy=None)
+    assert [picture.caption for picture in pictures] == ["image"]
+
+
+def test_region_that_is_the_whole_image_is_said_and_not_shown_twice(image):
+    contour = np.array([(20, 10), (80, 10), (80, 40), (20, 40)])
+    anomaly_map = np.ones((6, 10), dtype=np.float32)
+    captions = [
+        [
+            picture.caption
+            for picture in example_pictures(
+                image, anomaly_map=anomaly_map, low=0.1, high=2.0, contours=contours, crop_box_xyxy=box
+            )
+        ]
+        for contours, box in (([], (0, 0, 100, 60)), ([contour], (0, 0, 100, 60)), ([], (0, 0, 99, 60)))
+    ]
+    assert captions == [["whole image", "heatmap"], ["outline", "heatmap", "crop"], ["image", "heatmap", "crop"]]
 
 
 def rectangle(rows, columns, *, size_hw=(60, 100)):

@@ -7,45 +7,24 @@ from pathlib import Path
 import pytest
 
 from velm_train.core.errors import ArtifactError, ResourceError
-from velm_train.core.inspection import InspectedRegion, Inspection, NamedOption
+from velm_train.core.inspection import Inspection, NamedOption
 from velm_train.reporting.inspections import InspectionMemory, read_inspections, write_inspections
 
-ROW = Inspection(
-    path="new/ä 1.png",
-    sha256="a" * 64,
-    category="cable",
-    verdict="defect",
-    error="",
-    size_hw=(5, 7),
-    anomaly_score=2.5,
-    p_value=0.05,
-    image_threshold=1.5,
-    flagged=True,
-    gate_policy="detector",
-    pred_defect_type="cut",
-    options=(
-        NamedOption(answer="cut", defect_type="cut", log_likelihood=-0.5, probability=0.75, in_set=True),
-        NamedOption(answer="none of these", defect_type=None, log_likelihood=-2.0, probability=0.25, in_set=None),
-    ),
-    regions=(
-        InspectedRegion(
-            box_xyxy=(1, 2, 4, 5),
-            crop_xyxy=(0, 0, 5, 5),
-            contour=((1, 2), (3, 2), (3, 4)),
-            area_px=6,
-            peak_score=3.25,
-            source="detector",
-        ),
-    ),
-    role_in_run="test",
-    seconds={"read": 0.25, "detect": 0.5},
-)
-OTHER = dataclasses.replace(ROW, path="b.png", sha256="b" * 64)
+
+@pytest.fixture
+def row(cut_row: Inspection) -> Inspection:
+    beside = NamedOption(answer="none of these", defect_type=None, log_likelihood=-2.0, probability=0.25, in_set=None)
+    return dataclasses.replace(cut_row, path="new/ä 1.png", options=(*cut_row.options, beside))
 
 
-def test_rows_come_back_equal(tmp_path: Path) -> None:
-    write_inspections([ROW, OTHER], tmp_path / "rows.jsonl")
-    assert read_inspections(tmp_path / "rows.jsonl") == [ROW, OTHER]
+@pytest.fixture
+def other(row: Inspection) -> Inspection:
+    return dataclasses.replace(row, path="b.png", sha256="b" * 64)
+
+
+def test_rows_come_back_equal(tmp_path: Path, row: Inspection, other: Inspection) -> None:
+    write_inspections([row, other], tmp_path / "rows.jsonl")
+    assert read_inspections(tmp_path / "rows.jsonl") == [row, other]
     header = json.loads((tmp_path / "rows.jsonl").read_text().splitlines()[0])
     assert header == {"kind": "velm_train inspections", "schema_version": 1}
 
@@ -66,14 +45,14 @@ def test_file_that_is_not_whole_is_refused(tmp_path: Path, content: str | None, 
         read_inspections(tmp_path / "rows.jsonl")
 
 
-def test_memory_knows_rows_by_content_and_category(tmp_path: Path) -> None:
+def test_memory_knows_rows_by_content_and_category(tmp_path: Path, row: Inspection, other: Inspection) -> None:
     with InspectionMemory(tmp_path / "memory") as memory:
         assert memory.known() == {}
-        memory.keep([ROW])
-        memory.keep([OTHER])
+        memory.keep([row])
+        memory.keep([other])
     with InspectionMemory(tmp_path / "memory") as later:
-        assert later.known() == {("a" * 64, "cable"): ROW, ("b" * 64, "cable"): OTHER}
-        later.keep([dataclasses.replace(ROW, category="wood")])
+        assert later.known() == {("a" * 64, "cable"): row, ("b" * 64, "cable"): other}
+        later.keep([dataclasses.replace(row, category="wood")])
     assert len(list((tmp_path / "memory").iterdir())) == 2
     assert set(InspectionMemory(tmp_path / "memory").known()) == {
         ("a" * 64, "cable"),
@@ -82,24 +61,28 @@ def test_memory_knows_rows_by_content_and_category(tmp_path: Path) -> None:
     }
 
 
-def test_unreadable_pictures_are_not_remembered(tmp_path: Path) -> None:
+def test_unreadable_pictures_are_not_remembered(tmp_path: Path, row: Inspection) -> None:
     with InspectionMemory(tmp_path / "memory") as memory:
-        memory.keep([dataclasses.replace(ROW, verdict="unreadable")])
+        memory.keep([dataclasses.replace(row, verdict="unreadable")])
     assert not (tmp_path / "memory").exists()
 
 
-def test_row_that_was_cut_short_is_left_out(tmp_path: Path) -> None:
+def test_row_that_was_cut_short_is_left_out(tmp_path: Path, row: Inspection, other: Inspection) -> None:
     with InspectionMemory(tmp_path) as memory:
-        memory.keep([ROW, OTHER])
+        memory.keep([row, other])
     (path,) = tmp_path.iterdir()
     path.write_bytes(path.read_bytes()[:-20])
     assert set(InspectionMemory(tmp_path).known()) == {("a" * 64, "cable")}
-    path.write_text(path.read_text().replace('"path"', '"other"', 1))
+    whole = path.read_bytes()
+    path.write_bytes(whole.replace(b"cable", b"c\xffble", 1))
+    with pytest.raises(ArtifactError, match=r"is damaged .* remove the file"):
+        InspectionMemory(tmp_path).known()
+    path.write_bytes(whole.replace(b'"path"', b'"other"', 1))
     with pytest.raises(ArtifactError, match=r"line 2 cannot be read .* remove the file"):
         InspectionMemory(tmp_path).known()
 
 
-def test_folder_that_cannot_be_made_is_an_error_of_the_machine(tmp_path: Path) -> None:
+def test_folder_that_cannot_be_made_is_an_error_of_the_machine(tmp_path: Path, row: Inspection) -> None:
     (tmp_path / "file").write_text("")
     with InspectionMemory(tmp_path / "file" / "memory") as memory, pytest.raises(ResourceError, match="cannot write"):
-        memory.keep([ROW])
+        memory.keep([row])

@@ -9,10 +9,8 @@ import pytest
 from velm_train.core.inspection import (
     CategoryDrift,
     ExpectedTime,
-    InspectedRegion,
     Inspection,
     InspectionSummary,
-    NamedOption,
 )
 from velm_train.reporting.prediction_page import (
     PredictionContent,
@@ -23,61 +21,15 @@ from velm_train.reporting.prediction_page import (
     verdict_table,
 )
 
-GOOD = Inspection(
-    path="<good>.png",
-    sha256="a" * 64,
-    category="cable",
-    verdict="good",
-    error="",
-    size_hw=(60, 90),
-    anomaly_score=0.5,
-    p_value=0.6,
-    image_threshold=1.5,
-    flagged=False,
-    gate_policy="detector",
-    pred_defect_type="good",
-    options=(),
-    regions=(),
-    role_in_run="",
-    seconds={"read": 0.01, "detect": 0.02, "decide": 0.0},
-)
-CUT = dataclasses.replace(
-    GOOD,
-    path="cut.png",
-    verdict="defect",
-    p_value=0.05,
-    flagged=True,
-    pred_defect_type="cut",
-    options=(NamedOption(answer="cut", defect_type="cut", log_likelihood=0.0, probability=0.875, in_set=True),),
-    regions=(
-        InspectedRegion(
-            box_xyxy=(10, 20, 40, 50),
-            crop_xyxy=(0, 10, 50, 60),
-            contour=((10, 20), (39, 20), (39, 49), (10, 49)),
-            area_px=900,
-            peak_score=3.0,
-            source="detector",
-        ),
-    ),
-    role_in_run="train",
-    seconds={"read": 0.01, "detect": 0.02, "decide": 0.0, "encode": 0.25, "answer": 0.5},
-)
-BROKEN = dataclasses.replace(
-    GOOD,
-    path="broken.png",
-    sha256="",
-    verdict="unreadable",
-    error="image broken.png cannot be read",
-    size_hw=None,
-    anomaly_score=None,
-    p_value=None,
-    image_threshold=None,
-    flagged=None,
-    pred_defect_type=None,
-    seconds={},
-)
 DRIFT = CategoryDrift(
-    category="cable", statistic=0.5, p_value=0.4, num_new=2, num_calibration=19, level=0.01, drifted=False
+    category="cable",
+    statistic=0.5,
+    p_value=0.4,
+    least_p_value=0.0095,
+    num_new=2,
+    num_calibration=19,
+    level=0.01,
+    drifted=False,
 )
 SUMMARY = InspectionSummary(
     verdicts={"good": 1, "no defect": 0, "defect": 1, "unknown type": 0, "unsure": 0, "unreadable": 1},
@@ -93,30 +45,61 @@ SUMMARY = InspectionSummary(
 
 
 @pytest.fixture
-def content() -> PredictionContent:
+def good(cut_row: Inspection) -> Inspection:
+    return dataclasses.replace(
+        cut_row,
+        path="<good>.png",
+        verdict="good",
+        p_value=0.6,
+        flagged=False,
+        pred_defect_type="good",
+        options=(),
+        regions=(),
+        role_in_run="",
+        seconds={"read": 0.01, "detect": 0.02, "decide": 0.0},
+    )
+
+
+@pytest.fixture
+def broken(good: Inspection) -> Inspection:
+    return dataclasses.replace(
+        good,
+        path="broken.png",
+        sha256="",
+        verdict="unreadable",
+        error="image broken.png cannot be read",
+        size_hw=None,
+        anomaly_score=None,
+        p_value=None,
+        image_threshold=None,
+        flagged=None,
+        pred_defect_type=None,
+        seconds={},
+    )
+
+
+@pytest.fixture
+def content(good: Inspection, cut_row: Inspection, broken: Inspection) -> PredictionContent:
     image = np.full((60, 90, 3), 120, np.uint8)
     return PredictionContent(
         title="run",
         subtitle="a run",
-        rows=(GOOD, CUT, BROKEN),
+        rows=(good, cut_row, broken),
         summary=SUMMARY,
         alphas={"cable": 0.05},
-        drawn={"cut.png": draw(image, CUT)},
+        drawn={"cut.png": draw(image, cut_row)},
         policy="detector",
     )
 
 
 def test_sentences_say_time_drift_and_what_the_figures_do_not_mean(content: PredictionContent) -> None:
     assert sentences(content) == [
-        (
-            "Expected time a picture: t_gate + P(pass) t_model = 0.030 s + 0.500 x 0.750 s = 0.405 s "
-            "(1 of 2 pictures flagged)"
-        ),
+        ("Expected time a picture: t_gate + P(pass) t_model = 0.030 s + 0.500 x 0.750 s = 0.405 s (flagged: 1 of 2)"),
         "No drift found in cable (KS = 0.50, p = 0.4, 2 new pictures against 19 calibration scores).",
         "Probabilities are shares of the model's likelihoods, not calibrated.",
         (
-            "1 of these files are the run's own (1 as train): detector or model have seen them, so their p-values mean "
-            "nothing."
+            "The run's own among these files: 1 (1 as train). Detector or model have seen them, so that their p-values "
+            "mean nothing."
         ),
     ]
 
@@ -135,12 +118,27 @@ def test_other_circumstances_are_said_as_well(content: PredictionContent) -> Non
         abstain_below=0.6,
     )
     said = " ".join(sentences(dataclasses.replace(content, summary=summary, policy="off")))
-    assert "t_gate = 0.030 s (0 of 2 pictures flagged: t_model is not known)" in said
+    assert "t_gate = 0.030 s (flagged: 0 of 2; t_model is not known)" in said
     assert "Drift in cable: scores are not like those" in said
     assert "calibrated with the run's temperature, 1.5. Sets of answers, where shown, are to hold the true" in said
     assert "Answers below 0.6 are called unsure." in said
     assert "gate policy is 'off'" in said
-    assert "2 rows were made by an earlier command" in said
+    assert "Made by an earlier command and repeated here: 2 of 3." in said
+
+
+def test_too_few_pictures_to_show_drift_are_not_called_free_of_it(content: PredictionContent) -> None:
+    few = dataclasses.replace(DRIFT, num_new=1, num_calibration=5, p_value=0.33, least_p_value=1 / 3)
+    said = sentences(dataclasses.replace(content, summary=dataclasses.replace(SUMMARY, drift=(few,))))[1]
+    assert said == (
+        "Too few pictures of cable to tell whether scores have drifted (KS = 0.50, p = 0.33, 1 new picture against 5 "
+        "calibration scores): p is 0.33 at the least with so few, and drift is reported from 0.01 down."
+    )
+
+
+def test_one_picture_is_not_called_pictures(content: PredictionContent) -> None:
+    summary = dataclasses.replace(SUMMARY, verdicts=dict.fromkeys(SUMMARY.verdicts, 0) | {"good": 1})
+    assert verdict_table(summary).title == "1 picture"
+    assert "<h1>1 picture, judged by run</h1>" in render_prediction_page(dataclasses.replace(content, summary=summary))
 
 
 def test_nothing_readable_leaves_no_time(content: PredictionContent) -> None:
@@ -157,25 +155,26 @@ def test_page_is_whole_and_escapes_what_comes_from_outside(content: PredictionCo
     assert page.count("data:image/jpeg") == 2  # outline and crop of the one drawn picture
     for text in ("cut.png", "0.875", "in set", "train picture of the run", "image broken.png cannot be read", "750 ms"):
         assert text in page, text
+    assert "Unreadable (1)" in page
     ids = re.findall(r'id="([^"]+)"', page)
     assert len(ids) == len(set(ids))
     assert set(re.findall(r'href="#([^"]+)"', page)) <= set(ids)
 
 
-def test_drawn_picture_has_its_region_outlined_and_its_crop() -> None:
+def test_drawn_picture_has_its_region_outlined_and_its_crop(good: Inspection, cut_row: Inspection) -> None:
     image = np.full((120, 480, 3), 120, np.uint8)
-    drawn = draw(image, CUT)
+    drawn = draw(image, cut_row)
     assert drawn.outline.shape == (60, 240, 3)
     assert tuple(drawn.outline[10, 10]) == (230, 30, 30)  # the contour's corner (20, 10) at half the size is (5, 10)
     assert drawn.crop is not None
     assert drawn.crop.shape == (50, 50, 3)
-    assert draw(image, GOOD).crop is None
-    assert np.array_equal(draw(image, GOOD).outline, image[::2, ::2])
+    assert draw(image, good).crop is None
+    assert np.array_equal(draw(image, good).outline, image[::2, ::2])
 
 
-def test_what_needs_a_person_is_drawn_first() -> None:
-    unsure = dataclasses.replace(CUT, verdict="unsure")
-    assert drawn_first([GOOD, BROKEN, unsure, CUT]) == [CUT, unsure]
+def test_what_needs_a_person_is_drawn_first(good: Inspection, broken: Inspection, cut_row: Inspection) -> None:
+    unsure = dataclasses.replace(cut_row, verdict="unsure")
+    assert drawn_first([good, broken, unsure, cut_row]) == [cut_row, unsure]
 
 
 def test_table_counts_verdicts_and_types() -> None:

@@ -4,10 +4,12 @@ import itertools
 import re
 from dataclasses import replace
 from html.parser import HTMLParser
+from pathlib import Path
 
 import pytest
 
 from velm_train.core.errors import DataError
+from velm_train.reporting import report
 from velm_train.reporting.report import render_report, write_report
 
 _VOID = {"meta", "br", "img", "input", "rect", "line", "circle", "polyline"}
@@ -84,7 +86,7 @@ def test_text_from_outside_is_escaped(text):
 @pytest.mark.parametrize(
     "said",
     [
-        "Of 100 defective parts, 70 are stopped and named right",
+        "Of 100 defective parts, 70 are flagged and named right",
         "Categories never seen in tuning",
         "image-blind",
         "trivial",
@@ -105,6 +107,8 @@ def test_text_from_outside_is_escaped(text):
         "object not named",
         "1 of 30 test images, chosen by their names alone: 1 of 3 wrong name.",
         "Second look” outlines the cells",
+        "The gate flags an image if",
+        "one that goes by the place in the list keeps the same type",
     ],
 )
 def test_page_says(text, said):
@@ -170,3 +174,10 @@ def test_page_is_written_whole(content, tmp_path):
     write_report(content, tmp_path / "out" / "report.html")
     assert (tmp_path / "out" / "report.html").read_text(encoding="utf-8") == render_report(content)
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["report.html"]
+
+
+def test_dark_colours_are_for_screens_in_every_style():
+    styles = sorted((Path(report.__file__).parent / "templates").glob("*.css"))
+    assert len(styles) >= 5
+    dark = [line for style in styles for line in style.read_text().splitlines() if "prefers-color-scheme" in line]
+    assert dark == ["@media screen and (prefers-color-scheme: dark) {"] * 3

@@ -106,6 +106,7 @@ def path(content, tmp_path):
         content.page,
         errors=(replace(errors, unparsed=4), replace(errors, category="bolt", none_of_these=5)),
         gates=(content.page.gates[0], replace(content.page.gates[0], category="bolt")),
+        display_names={"nut": {"cut": "a clean cut", "rust": "discolorations"}},
     )
     run = content.scoreboard.rows[0]
     counts = ((20, 0, 0, 0, 0), (9, 0, 0, 0, 0), (0, 0, 0, 10, 0))  # the deepest shades there are, right and wrong
@@ -254,6 +255,30 @@ def test_narrow_screen_scrolls_no_page_sideways(open_page):
     page = open_page(width=400)
     page.evaluate("document.querySelectorAll('details').forEach((one) => { one.open = true; })")
     assert page.evaluate("document.documentElement.scrollWidth") <= 400
+
+
+def test_wide_screen_cuts_no_table_and_no_heading_runs_into_the_next(open_page):
+    page = open_page(width=1280)
+    cut = "[...document.querySelectorAll('.scroll')].filter((one) => one.scrollWidth > one.clientWidth + 1).length"
+    assert page.evaluate(cut) == 0
+    spilt = (
+        "[...document.querySelectorAll('.confusion thead th')].filter((one) => one.scrollWidth > one.clientWidth + 1)"
+    )
+    assert page.evaluate(f"{spilt}.map((one) => one.textContent)") == []
+
+
+def test_headings_stand_over_their_columns_and_the_lead_is_the_largest(open_page):
+    page = open_page()
+    edges = """(table) => [...table.tBodies[0].rows[0].cells].map((cell, i) => [
+      table.tHead.rows[0].cells[i].textContent, getComputedStyle(table.tHead.rows[0].cells[i]).textAlign,
+      getComputedStyle(cell).textAlign]).filter(([name, head, body]) => name && head !== body)"""
+    chosen = "#types table, #run table, .errors, #gate table, #language table"
+    tables = page.locator(chosen).all()
+    assert len(tables) == 6
+    assert [table.evaluate(edges) for table in tables] == [[]] * 6
+    size = "(one) => parseFloat(getComputedStyle(one).fontSize)"
+    sizes = [page.locator(f"#headline .card{kind} .plain").first.evaluate(size) for kind in (".lead", ":not(.lead)")]
+    assert sizes == [20.0, 16.8]
 
 
 def test_page_reads_whole_without_its_script(browser, path):

@@ -30,7 +30,7 @@ def test_missing_field_is_refused_by_name(tmp_path, scoreboard, manifest):
     body = json.loads(path.read_text())
     del body["manifest"]["seeds"]
     path.write_text(json.dumps(body))
-    with pytest.raises(ArtifactError, match=r"Manifest: missing fields \['seeds'\]"):
+    with pytest.raises(ArtifactError, match=r"Results\.manifest: missing fields \['seeds'\]"):
         read_results(path)
 
 

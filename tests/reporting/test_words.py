@@ -39,10 +39,10 @@ def test_shares_are_rounded_to_a_hundred():
 def test_headline_is_plain_and_counts_are_given(scoreboard):
     group = scoreboard.rows[0].scores.overall
     assert words.defect_sentence(group) == (
-        "Of 100 defective parts, 70 are stopped and named right, 15 are stopped under a wrong name, 10 pass as good, "
-        "and 5 are stopped without a name."
+        "Of 100 defective parts, 70 are flagged and named right, 15 are flagged under a wrong name, 10 pass as good, "
+        "and 5 are flagged without a name."
     )
-    assert words.normal_sentence(group) == "Of 100 good parts, 10 are stopped wrongly."
+    assert words.normal_sentence(group) == "Of 100 good parts, 10 end as a false alarm."
     assert "14 of 20 defective parts" in words.evidence_sentence(group)
 
 
@@ -50,7 +50,7 @@ def test_few_false_alarms_are_not_rounded_to_none(scoreboard):
     group = scoreboard.rows[0].scores.overall
     rare = Score(value=0.002, low=0.0, high=0.01, n=500, k=1, interval="clopper-pearson", note="")
     changed = replace(group, outcomes=replace(group.outcomes, normals_stopped=rare))
-    assert words.normal_sentence(changed) == "Of 100 good parts, fewer than one is stopped wrongly (1 of 500)."
+    assert words.normal_sentence(changed) == "Of 100 good parts, fewer than one ends as a false alarm (1 of 500)."
 
 
 def test_absent_parts_are_not_spoken_of(scoreboard):

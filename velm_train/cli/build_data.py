@@ -25,9 +25,22 @@ from velm_train.datasets.split_files import split_path
 from velm_train.datasets.taxonomies import found_types, taxonomy_path
 
 NO_PART_OF_A_RUN = frozenset(
-    {"paths", "task", "runs", "compare", "predictions", "score", "ckpt", "input", "category", "predict", "export"}
+    {
+        "rehearsal",
+        "paths",
+        "task",
+        "runs",
+        "compare",
+        "predictions",
+        "score",
+        "ckpt",
+        "input",
+        "category",
+        "predict",
+        "export",
+    }
 )
-"""Settings that change nothing about a run: folders, and what tasks about finished runs read."""
+"""Settings that change nothing about a run: a mark, folders, and what tasks about finished runs read."""
 
 
 def make_assets(config: Config, *, progress: Progress) -> AssetLibrary:

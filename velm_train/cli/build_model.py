@@ -17,7 +17,7 @@ from velm_train.models.embedded.embedded import EmbeddedVLM
 from velm_train.models.embedded.vision import DEFAULT_LEVELS, VisionSettings
 from velm_train.models.families.build import FamilyName
 from velm_train.models.families.hub import AttnImplementation, HubSettings, build_family
-from velm_train.models.families.load import find_checkpoint
+from velm_train.models.families.load import require_checkpoint
 from velm_train.models.families.model import HFVisionLanguageModel
 from velm_train.models.families.writer import INSPECT_TOKEN
 from velm_train.models.look_twice.adapter import LookTwiceSettings
@@ -198,11 +198,16 @@ def require_machine(config: Config) -> None:
 
     Raises:
         AssetError: naming the folder of the checkpoint and how to fetch it.
-        ConfigError: if there is no GPU and one is asked for.
+        ConfigError: if there is no GPU and one is asked for, or the checkpoint is of another family.
     """
     make_device(config)
     if config.model.hub is not None and config.model.hub.path is not None:
-        find_checkpoint(config.model.hub.path, revision=config.model.hub.revision, offline=False)
+        require_checkpoint(
+            config.model.hub.path,
+            family=cast("FamilyName", config.model.family),
+            revision=config.model.hub.revision,
+            offline=False,
+        )
 
 
 def make_engine(config: Config) -> Engine:

@@ -145,8 +145,8 @@ def _read_scores(path: Path, predictions: tuple[Prediction, ...], split: SplitCo
             stored_recall=board["rows"][0]["scores"]["overall"]["system"]["end_to_end_balanced_recall"]["value"],
             made_again=True,
         )
-    except (KeyError, TypeError, DataError) as error:
-        raise ArtifactError(f"{path} is not as version {version} has it: {error}") from error
+    except (KeyError, IndexError, TypeError, AttributeError, DataError) as error:
+        raise ArtifactError(f"{path} is damaged: it is not as version {version} has it; leave the run out") from error
 
 
 def _read_wandb_alone(folder: Path) -> FinishedRun:

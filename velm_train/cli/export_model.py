@@ -18,7 +18,7 @@ from velm_train.cli.build_model import DTYPES, make_model, make_renderer
 from velm_train.cli.export_onnx import write_onnx_files
 from velm_train.cli.instruct import encode, instruct
 from velm_train.cli.prepare import look_at, prepare
-from velm_train.cli.run_config import ADAPTER_FOLDER, read_run_config
+from velm_train.cli.run_config import ADAPTER_FOLDER, read_run_config, with_folders
 from velm_train.cli.teach import Taught
 from velm_train.cli.workshop import Workshop, open_workshop
 from velm_train.core.artifacts import require_free_disk, write_atomic
@@ -33,7 +33,8 @@ from velm_train.models.export.checked import MergedParity, export_merged
 from velm_train.models.export.merging import load_merged
 from velm_train.models.export.onnx_graph import OnnxParity, require_onnx
 from velm_train.models.export.parity import Agreement, Answers, compare_answers
-from velm_train.models.saving import library_versions
+from velm_train.models.saving import library_versions, verify_adapter
+from velm_train.models.weight_files import MANIFEST_NAME
 from velm_train.pipeline.features import render_view
 from velm_train.reporting.predictions import read_predictions
 
@@ -93,9 +94,10 @@ def export_model(shop: Workshop) -> None:
     if settings.onnx:
         require_onnx()
     target = run_folder / "export" if settings.folder is None else Path(settings.folder).expanduser()
-    config = read_run_config(run_folder, here=shop.config.paths)
+    config = read_run_config(run_folder, needed=(f"{ADAPTER_FOLDER}/{MANIFEST_NAME}",))
+    verify_adapter(run_folder / ADAPTER_FOLDER)
     _require_free(target)
-    run = open_workshop(config, run_folder=None)
+    run = open_workshop(with_folders(config, here=shop.config.paths), run_folder=None)
     questions = _questions(run, run_folder, num_images=settings.num_images)
     with appearing(target) as folder:
         model = questions.taught.model

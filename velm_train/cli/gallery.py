@@ -134,8 +134,10 @@ def _look_words(look: SecondLook | None) -> str:
     if look is None:
         return ""
     shares = [cell.share for cell in look.cells]
+    low, high = f"{100 * min(shares):.0f}", f"{100 * max(shares):.0f}"
+    drawn = f"{low} %" if low == high else f"{low} to {high} %"
     number = len({cell.box_xyxy for cell in look.cells})
-    return f"; {len(shares)} second-look tokens draw {min(shares):.0%} to {max(shares):.0%} from {number} cells"
+    return f"; {len(shares)} second-look tokens draw {drawn} from {number} {'cell' if number == 1 else 'cells'}"
 
 
 def _pictures(

@@ -100,7 +100,12 @@ def compose_report(shop: Workshop, prepared: Prepared, looked: Looked) -> GateRe
         alpha=config.gate.alpha,
         guaranteed=not any(gate.scheme.transductive for gate in looked.gates.values()),
         notices=tuple(
-            notices(categories, policy=config.gate.policy, allowed=[one.text for one in prepared.allowed_findings])
+            notices(
+                categories,
+                policy=config.gate.policy,
+                allowed=[one.text for one in prepared.allowed_findings],
+                rehearsal=config.rehearsal,
+            )
         ),
         settings=_settings(shop),
         config_hash=config_hash(config),

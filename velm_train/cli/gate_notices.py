@@ -4,19 +4,23 @@ from collections.abc import Iterable, Iterator, Sequence
 
 from velm_train.core.gate_card import AlphaRow, CategoryGate
 
+REHEARSAL = "Made with debug=fast, in the smallest form with few images and few steps: no figure here means anything."
+
 MAX_NAMED = 3
 """Files named in one sentence; the card holds all."""
 
 
-def notices(categories: Sequence[CategoryGate], *, policy: str, allowed: Sequence[str]) -> list[str]:
+def notices(categories: Sequence[CategoryGate], *, policy: str, allowed: Sequence[str], rehearsal: bool) -> list[str]:
     """Returns what must be said before any figure.
 
     Args:
         categories: every gate.
         policy: of the run.
         allowed: findings of the data audit that the user allows.
+        rehearsal: whether the run is made in its smallest form.
     """
-    sentences = list(_about_promises(categories))
+    sentences = [REHEARSAL] if rehearsal else []
+    sentences += _about_promises(categories)
     if policy != "detector":
         sentences.append(f"Gate policy is {policy!r}: this card is about the detector alone.")
     sentences += [f"Allowed finding of the data audit: {text}." for text in allowed]

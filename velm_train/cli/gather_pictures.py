@@ -38,7 +38,7 @@ def gather_pictures(words: Sequence[str], *, stdin: Iterable[str]) -> list[Path]
         endings = ", ".join(sorted(IMAGE_SUFFIXES))
         raise DataError(f"input={_shown(words)} holds no picture; looked for {endings}")
     if len(found) < num_given:
-        logger.warning("%d files were named more than once and are inspected once", num_given - len(found))
+        logger.warning("inspected once although named more than once: %d", num_given - len(found))
     return list(found)
 
 
@@ -72,18 +72,27 @@ def _pictures_below(folder: Path) -> Iterator[Path]:
             else:
                 num_other += 1
     if num_other:
-        logger.warning("%s: %d files do not end like a picture and are left out", folder, num_other)
+        _warn_of_others(folder, num_other)
 
 
 def _pictures_of_glob(pattern: str, *, word: str) -> Iterator[Path]:
     matches = sorted(glob.glob(pattern, recursive=True))  # noqa: PTH207 - Path.glob takes no absolute pattern
     if not matches:
         raise DataError(f"input={word} matches nothing")
+    num_other = 0
     for match in map(Path, matches):
         if match.is_dir():
             yield from _pictures_below(match)
         elif is_image_name(match.name):
             yield match
+        else:
+            num_other += 1
+    if num_other:
+        _warn_of_others(word, num_other)
+
+
+def _warn_of_others(place: Path | str, number: int) -> None:
+    logger.warning("%s: left out, because they do not end like a picture: %d", place, number)
 
 
 def _shown(words: Sequence[str]) -> str:

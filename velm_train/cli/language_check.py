@@ -9,7 +9,7 @@ from velm_train.cli.prepare import Looked, Prepared
 from velm_train.cli.teach import Taught
 from velm_train.cli.workshop import Workshop
 from velm_train.core.language import LanguageRow
-from velm_train.core.records import Prediction
+from velm_train.core.records import NORMAL_DEFECT_TYPE, Prediction
 from velm_train.core.taxonomy import Taxonomy
 from velm_train.evaluation.controls import stratified_part
 from velm_train.evaluation.gated import GatedImage as AskedImage
@@ -31,7 +31,7 @@ def check_language(
     own: Sequence[Prediction],
     label_sets: Mapping[str, Sequence[str]],
 ) -> tuple[LanguageRow, ...]:
-    """Asks about some of the flagged images once more in other words, and compares.
+    """Asks about some of the flagged defects once more in other words, and compares.
 
     Args:
         shop: settings, store, progress.
@@ -49,8 +49,7 @@ def check_language(
     with shop.stage("check the language"), taught.model.merged_for_inference():
         own_words = asked_images(looked, material, taught, renderer=taught.renderer)
         limit = shop.config.evaluation.max_language_images
-        part = stratified_part(own_words, max_flagged=limit, seed=shop.config.seed)
-        few = [image for image in part if image.decision.pred_label]
+        few = stratified_part(_flagged_defects(own_words), max_flagged=limit, seed=shop.config.seed)
         return tuple(
             language_row(
                 check,
@@ -64,6 +63,11 @@ def check_language(
             )
             for check in chosen
         )
+
+
+def _flagged_defects(images: Sequence[AskedImage]) -> list[AskedImage]:
+    """Returns the images that the check is about; nothing is asked about others."""
+    return [image for image in images if image.decision.pred_label and image.gt_defect_type != NORMAL_DEFECT_TYPE]
 
 
 def _other_words(

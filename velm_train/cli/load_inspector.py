@@ -2,15 +2,14 @@
 
 import dataclasses
 import json
-import logging
 import weakref
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
-import torch
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
@@ -20,14 +19,23 @@ from velm_train.cli.build_model import make_device, make_model, make_renderer, q
 from velm_train.cli.calibrate_answers import ANSWERS_FILE
 from velm_train.cli.instruct import collator
 from velm_train.cli.prepare import region_settings
-from velm_train.cli.run_config import CONFIG_FILE, read_settings
-from velm_train.cli.system_file import CategorySystem, SystemFile, read_system
+from velm_train.cli.run_config import ADAPTER_FOLDER, CONFIG_FILE, read_run_config
+from velm_train.cli.system_file import (
+    ADAPTERS,
+    GATES_FILE,
+    SPLIT_FILE,
+    SYSTEM_NAME,
+    CategorySystem,
+    SystemFile,
+    changed,
+    read_system,
+)
 from velm_train.cli.workshop import Workshop, open_workshop
 from velm_train.config import Config
 from velm_train.core.answer_scores import AnswerPolicy
 from velm_train.core.artifacts import ArtifactStore
 from velm_train.core.errors import ArtifactError, DataError, GateError
-from velm_train.core.hashing import sha256_json
+from velm_train.core.hashing import sha256_file, sha256_json
 from velm_train.core.progress import SilentProgress
 from velm_train.core.records import NORMAL_DEFECT_TYPE, GatePolicy, ImageRecord
 from velm_train.datasets.manifests import SplitManifest
@@ -36,14 +44,12 @@ from velm_train.evaluation.inspecting import AskedModel, LookingSettings
 from velm_train.evaluation.inspector import Inspector
 from velm_train.evaluation.verdicts import abstention_of
 from velm_train.gating.gate import CalibratedGate
+from velm_train.models.saving import verify_adapter
+from velm_train.models.weight_files import MANIFEST_NAME
 from velm_train.pipeline.detection import DETECTORS, read_state
 from velm_train.pipeline.samples import CropSettings
 
-logger = logging.getLogger(__name__)
-
 AnyInspector = TypeVar("AnyInspector", bound=Inspector)
-
-_NEEDED = ("config.yaml", "gates.json", "split.json", "system.json")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -52,7 +58,8 @@ class FinishedRun:
 
     Attributes:
         config: of the run, with the folders of this machine.
-        stores: where its artefacts may lie, in the order of search.
+        detectors: artefact key -> folder of a fitted detector, verified.
+        adapter: folder with its weights, verified.
         known: sha256 -> role of every file that the run used.
         answers: the run's calibration of answers; None if it has none.
         identity: hash of everything that shapes its word about a picture.
@@ -64,7 +71,8 @@ class FinishedRun:
     gates: Mapping[str, CalibratedGate]
     known: Mapping[str, str]
     answers: AnswerPolicy | None
-    stores: tuple[ArtifactStore, ...]
+    detectors: Mapping[str, Path]
+    adapter: Path
     identity: str
 
     def abstention(self, asked_for: float | None) -> float:
@@ -73,7 +81,7 @@ class FinishedRun:
 
 
 def read_run(folder: Path, *, artifacts: Path | None, assets: Path | None) -> FinishedRun:
-    """Reads a run folder.
+    """Reads a run folder, and sees that nothing in it was changed after the run.
 
     Args:
         folder: of a finished run or training.
@@ -81,34 +89,33 @@ def read_run(folder: Path, *, artifacts: Path | None, assets: Path | None) -> Fi
         assets: folder of fetched weights; None for the one the run used.
 
     Raises:
-        ArtifactError: if it is no run folder, a file of it cannot be read, or an artefact is gone.
+        ArtifactError: if it is no run folder, a file of it is not what the run left, or an artefact is gone.
         GateError: if the run's detector cannot judge single new pictures.
     """
-    missing = [name for name in _NEEDED if not (folder / name).is_file()]
-    if missing:
-        raise ArtifactError(
-            f"ckpt={folder} lacks {', '.join(missing)}: name the folder that task=run or task=train left; a run of an "
-            "older version is repeated with its own words, which reuses its finished stages"
-        )
-    config = _on_this_machine(read_settings(folder / CONFIG_FILE), assets=assets)
+    config = read_run_config(folder, needed=(GATES_FILE, SPLIT_FILE, SYSTEM_NAME))
+    if assets is not None:
+        config = dataclasses.replace(config, paths=dataclasses.replace(config.paths, assets=str(assets)))
     system = read_system(folder)
     if config.detector.maps is not None or config.detector.musc is not None:
         raise GateError(
             f"ckpt={folder}: its detector {config.detector.name} judges pictures together or from maps on disk, not "
             "one by one; run again with another detector"
         )
-    gates = {name: CalibratedGate.from_json(body) for name, body in _read_json(folder / "gates.json").items()}
+    gates = {name: CalibratedGate.from_json(body) for name, body in _read_json(folder / GATES_FILE).items()}
     answers = _read_answers(folder / ANSWERS_FILE)
-    manifest = SplitManifest.load(folder / "split.json")
+    manifest = SplitManifest.load(folder / SPLIT_FILE)
     roots = dict.fromkeys(root for root in (artifacts, Path(system.artifacts)) if root is not None)
-    run = FinishedRun(
+    find = partial(_find, roots=list(roots), run_folder=folder)
+    keys = dict.fromkeys(category.detector_key for category in system.categories.values())
+    return FinishedRun(
         folder=folder,
         config=config,
         system=system,
         gates=gates,
         known={entry.sha256: entry.role for entry in manifest.entries},
         answers=answers,
-        stores=tuple(ArtifactStore(root, progress=SilentProgress()) for root in roots),
+        detectors={key: find(DETECTORS, key, what="the fitted detector") for key in keys},
+        adapter=_adapter(folder, system, find=find),
         identity=sha256_json(
             {
                 "adapter": system.adapter_key,
@@ -119,20 +126,6 @@ def read_run(folder: Path, *, artifacts: Path | None, assets: Path | None) -> Fi
             }
         ),
     )
-    for category in system.categories.values():
-        _artifact(run, DETECTORS, category.detector_key, what="the fitted detector")
-    adapter_folder(run)
-    return run
-
-
-def _on_this_machine(config: Config, *, assets: Path | None) -> Config:
-    """Returns a run's settings with the folders and devices there are here."""
-    if assets is not None:
-        config = dataclasses.replace(config, paths=dataclasses.replace(config.paths, assets=str(assets)))
-    if config.trainer.accelerator == "gpu" and not torch.cuda.is_available():
-        logger.warning("the run was made on a GPU and there is none here; everything is computed on the CPU")
-        return dataclasses.replace(config, trainer=dataclasses.replace(config.trainer, accelerator="cpu"))
-    return config
 
 
 def _read_json(path: Path) -> dict[str, Any]:
@@ -152,22 +145,37 @@ def _read_answers(path: Path) -> AnswerPolicy | None:
         raise ArtifactError(f"{path}: {error}") from error
 
 
-def _artifact(run: FinishedRun, stage: str, key: str, *, what: str) -> Path:
+def _find(stage: str, key: str, *, what: str, roots: Sequence[Path], run_folder: Path) -> Path:
     """Returns where an artefact of the run lies, its files verified.
 
     Raises:
-        ArtifactError: if it is in none of the folders, or damaged.
+        ArtifactError: if it is below none of the roots, or damaged.
     """
-    for store in run.stores:
-        folder = store.root / stage / key
+    for root in roots:
+        folder = root / stage / key
         if folder.exists():
-            store.verify(folder)
+            ArtifactStore(root, progress=SilentProgress()).verify(folder)
             return folder
-    places = " and ".join(str(store.root) for store in run.stores)
+    places = " and ".join(map(str, roots))
     raise ArtifactError(
         f"{what} of this run, {stage}/{key}, is not in {places}; set paths.artifacts to where it is, or make it anew: "
-        f"{command_of(run.folder)}"
+        f"{command_of(run_folder)}"
     )
+
+
+def _adapter(folder: Path, system: SystemFile, *, find: Callable[..., Path]) -> Path:
+    """Returns the adapter, verified: the run folder's own copy, or the artefact it was copied from.
+
+    Raises:
+        ArtifactError: if neither is there, or it is not the one of the run.
+    """
+    own = folder / ADAPTER_FOLDER
+    if not own.is_dir():
+        return find(ADAPTERS, system.adapter_key, what="the adapter") / ADAPTER_FOLDER
+    verify_adapter(own)
+    if sha256_file(own / MANIFEST_NAME) != system.adapter_sha256:
+        raise ArtifactError(changed(own / MANIFEST_NAME))
+    return own
 
 
 def command_of(folder: Path) -> str:
@@ -178,19 +186,7 @@ def command_of(folder: Path) -> str:
     except (OSError, YAMLError, OmegaConfBaseException):
         words = []
     listed = [str(word) for word in words] if isinstance(words, list) else []
-    return " ".join(["python -m velm_train", *(listed or [f"with the settings in {folder / 'config.yaml'}"])])
-
-
-def adapter_folder(run: FinishedRun) -> Path:
-    """Returns the adapter: the run folder's own copy, or the artefact it was copied from.
-
-    Raises:
-        ArtifactError: if neither is there.
-    """
-    own = run.folder / "adapter"
-    if own.is_dir():
-        return own
-    return _artifact(run, "adapters", run.system.adapter_key, what="the adapter") / "adapter"
+    return " ".join(["python -m velm_train", *(listed or [f"with the settings in {folder / CONFIG_FILE}"])])
 
 
 def build_inspector(run: FinishedRun, *, kind: type[AnyInspector], abstain_below: float | None) -> AnyInspector:
@@ -228,13 +224,9 @@ def _detectors(run: FinishedRun, shop: Workshop) -> dict[str, Detector]:
     """Returns the fitted detector of every category; categories that share one share it here as well."""
     make = make_detector(run.config, assets=shop.assets)
     by_key: dict[str, Detector] = {}
-    for category in run.system.categories.values():
-        if category.detector_key not in by_key:
-            detector = make()
-            detector.load_state(
-                read_state(_artifact(run, DETECTORS, category.detector_key, what="the fitted detector"))
-            )
-            by_key[category.detector_key] = detector
+    for key, folder in run.detectors.items():
+        by_key[key] = make()
+        by_key[key].load_state(read_state(folder))
     return {name: by_key[category.detector_key] for name, category in run.system.categories.items()}
 
 
@@ -259,7 +251,7 @@ def _references(run: FinishedRun, category: str, system: CategorySystem) -> Sequ
 def _asked(run: FinishedRun, shop: Workshop) -> AskedModel:
     device = make_device(run.config)
     model = make_model(run.config, assets=shop.assets).to(device)
-    model.load_adapter(adapter_folder(run))
+    model.load_adapter(run.adapter)
     renderer = make_renderer(model, assets=shop.assets)
     return AskedModel(
         model=model,

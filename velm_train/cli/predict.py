@@ -16,7 +16,6 @@ from velm_train.core.errors import ConfigError, DataError
 from velm_train.core.hashing import sha256_file
 from velm_train.core.images import read_rgb
 from velm_train.core.inspection import Inspection, InspectionSummary
-from velm_train.core.records import GatePolicy
 from velm_train.evaluation.inspector import Inspector
 from velm_train.evaluation.new_pictures import NewPicture, category_of
 from velm_train.evaluation.verdicts import summarise
@@ -24,6 +23,7 @@ from velm_train.reporting.inspections import InspectionMemory, write_inspections
 from velm_train.reporting.prediction_page import (
     DrawnPicture,
     PredictionContent,
+    counted,
     draw,
     drawn_first,
     sentences,
@@ -54,14 +54,14 @@ def predict(shop: Workshop) -> None:
     config = shop.config
     assert config.ckpt is not None
     assert shop.run_folder is not None
-    _refuse_settings_of_the_run(config)
+    refuse_settings_of_the_run(config)
     run = read_run(
         Path(config.ckpt).expanduser(),
         artifacts=Path(config.paths.artifacts).expanduser(),
         assets=Path(config.paths.assets).expanduser(),
     )
     pictures = _pictures(config, run)
-    shop.progress.note(f"{len(pictures)} pictures to inspect")
+    shop.progress.note(f"{counted(len(pictures))} to inspect")
     rows, measured = _inspect(shop, run, pictures)
     summary = summarise(
         rows,
@@ -73,12 +73,16 @@ def predict(shop: Workshop) -> None:
     )
     _publish(shop, run, rows, summary)
     if summary.verdicts["unreadable"] == len(rows):
-        raise DataError(f"none of {len(rows)} pictures could be read; the first: {rows[0].error}")
+        raise DataError(f"no picture could be read, of {len(rows)}; the first: {rows[0].error}")
 
 
-def _refuse_settings_of_the_run(config: Config) -> None:
-    """Refuses words that would have no effect, because the finished run has decided."""
-    plain = load_config(["task=predict", f"ckpt={config.ckpt}", "input=-"])
+def refuse_settings_of_the_run(config: Config) -> None:
+    """Refuses words that would have no effect, because the finished run has decided.
+
+    Raises:
+        ConfigError: naming the groups of the settings that differ from the shipped ones.
+    """
+    plain = load_config(["task=predict", "ckpt=any", "input=-"])
     changed = [
         field.name
         for field in dataclasses.fields(config)
@@ -100,7 +104,7 @@ def _pictures(config: Config, run: FinishedRun) -> list[NewPicture]:
     if lost:
         more = f" and {len(lost) - MAX_NAMED} more" if len(lost) > MAX_NAMED else ""
         raise DataError(
-            f"{', '.join(lost[:MAX_NAMED])}{more} lie in no folder named like a category of the run; say category=, "
+            f"no folder above {', '.join(lost[:MAX_NAMED])}{more} is named like a category of the run; say category=, "
             f"one of: {', '.join(sorted(run.gates))}"
         )
     return [
@@ -129,7 +133,7 @@ def _inspect(
     with InspectionMemory(shop.store.folder(key)) as memory:
         reused = _remembered(memory.known(), pictures)
         if reused:
-            shop.progress.note(f"{len(reused)} of them were inspected before and are not inspected again")
+            shop.progress.note(f"inspected before, and not inspected again: {len(reused)} of them")
         todo = [picture for picture in pictures if picture.shown_path not in reused]
 
         def keep(rows: Sequence[Inspection]) -> None:
@@ -178,20 +182,16 @@ def _publish(shop: Workshop, run: FinishedRun, rows: Sequence[Inspection], summa
             summary=summary,
             alphas={name: gate.alpha for name, gate in run.gates.items()},
             drawn={path: picture for path, picture in drawn.items() if picture is not None},
-            policy=_policy(rows),
+            policy=rows[0].gate_policy,
         )
         write_prediction_page(content, folder / "inspections.html")
     shop.console.print(verdict_table(summary))
     for sentence in sentences(content):
         shop.console.print(sentence, highlight=False, markup=False)
     for row in [row for row in rows if row.verdict == "unreadable"][:MAX_NAMED]:
-        shop.console.print(f"not inspected: {row.path}: {row.error}", highlight=False, markup=False, soft_wrap=True)
+        shop.console.print(f"unreadable: {row.error}", highlight=False, markup=False, soft_wrap=True)
     shop.console.print(f"rows: {folder / 'inspections.jsonl'}", highlight=False, soft_wrap=True)
     shop.console.print(f"page: {folder / 'inspections.html'}", highlight=False, soft_wrap=True)
-
-
-def _policy(rows: Sequence[Inspection]) -> GatePolicy:
-    return rows[0].gate_policy
 
 
 def _drawn(row: Inspection) -> DrawnPicture | None:

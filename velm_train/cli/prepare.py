@@ -28,6 +28,7 @@ from velm_train.pipeline.looking import (
     look,
     require_training_images,
 )
+from velm_train.pipeline.reach import require_reach
 from velm_train.regions.extract import Binarisation
 
 logger = logging.getLogger(__name__)
@@ -140,6 +141,7 @@ def look_at(shop: Workshop, prepared: Prepared) -> Looked:
         GateError: if alpha is below what the normals allow, or nothing is left to train on.
     """
     config = shop.config
+    require_reach(prepared.records, prepared.roles, alpha=config.gate.alpha)
     with shop.stage("detect"):
         detections = detect_categories(
             store=shop.store,

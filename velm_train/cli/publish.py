@@ -9,6 +9,7 @@ from velm_train.cli.build_data import config_hash
 from velm_train.cli.compose import resolved_yaml
 from velm_train.cli.examine import Examined
 from velm_train.cli.gate_card import normal_parts
+from velm_train.cli.gate_notices import REHEARSAL
 from velm_train.cli.instruct import Material
 from velm_train.cli.page import compose_page
 from velm_train.cli.prepare import Looked, Prepared
@@ -109,7 +110,7 @@ def _manifest(shop: Workshop, prepared: Prepared, looked: Looked, taught: Taught
 def _notices(shop: Workshop, prepared: Prepared, looked: Looked, material: Material, examined: Examined) -> list[str]:
     """Returns the sentences a reader must not miss."""
     config = shop.config
-    notices: list[str] = []
+    notices = [REHEARSAL] if config.rehearsal else []
     if config.gate.policy != "detector":
         notices.append(f"Gate policy is {config.gate.policy!r}: these figures are not those of a working system.")
     if config.look_twice.source == "oracle":

@@ -1,8 +1,11 @@
-"""A finished run's folder in, its settings out, with folders that exist on this machine."""
+"""A finished run's folder in, its settings out, with the folders and devices that there are on this machine."""
 
 import dataclasses
+import logging
+from collections.abc import Sequence
 from pathlib import Path
 
+import torch
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
@@ -11,35 +14,54 @@ from velm_train.cli.compose import load_config, typed
 from velm_train.config import Config
 from velm_train.config.data import PathsConfig
 from velm_train.core.errors import ArtifactError, ConfigError
-from velm_train.models.weight_files import MANIFEST_NAME
+
+logger = logging.getLogger(__name__)
 
 CONFIG_FILE = "config.yaml"
 ADAPTER_FOLDER = "adapter"
 
 
-def read_run_config(folder: Path, *, here: PathsConfig) -> Config:
-    """Reads the settings of a finished run.
+def read_run_config(folder: Path, *, needed: Sequence[str]) -> Config:
+    """Reads the settings of a finished run; where there is no GPU, everything is computed on the CPU.
 
     Args:
-        folder: that `task=run` left.
-        here: folders of this command; each takes the place of the run's own where that does not exist.
+        folder: that the run left.
+        needed: files of it that have to be there besides the settings.
 
     Raises:
         ArtifactError: if it is not the folder of a finished run, or of another version.
     """
-    for name in (CONFIG_FILE, f"{ADAPTER_FOLDER}/{MANIFEST_NAME}"):
-        if not (folder / name).is_file():
-            raise ArtifactError(
-                f"ckpt={folder} is not the folder of a finished run: {name} is missing; name one that task=run left, "
-                "such as outputs/runs/textures/2026-01-31_12-00-00"
-            )
-    config = read_settings(folder / CONFIG_FILE)
+    if not folder.is_dir():
+        raise ArtifactError(
+            f"ckpt={folder} is not there; name the folder of a finished run, such as "
+            "outputs/runs/textures/2026-01-31_12-00-00"
+        )
+    missing = [name for name in (CONFIG_FILE, *needed) if not (folder / name).is_file()]
+    if missing:
+        raise ArtifactError(
+            f"ckpt={folder} lacks {', '.join(missing)}: name the folder of a finished run; a run of an older version "
+            "is repeated with its own words, which reuses its finished stages"
+        )
+    config = _read_settings(folder / CONFIG_FILE)
+    if config.trainer.accelerator == "gpu" and not torch.cuda.is_available():
+        logger.warning("the run was made on a GPU and there is none here; everything is computed on the CPU")
+        return dataclasses.replace(config, trainer=dataclasses.replace(config.trainer, accelerator="cpu"))
+    return config
+
+
+def with_folders(config: Config, *, here: PathsConfig) -> Config:
+    """Returns a run's settings with folders that exist.
+
+    Args:
+        config: of the run.
+        here: folders of this command; each takes the place of the run's own where that does not exist.
+    """
     own = dataclasses.asdict(config.paths)
     known = {name: own[name] if Path(own[name]).expanduser().is_dir() else getattr(here, name) for name in own}
     return dataclasses.replace(config, paths=PathsConfig(**known))
 
 
-def read_settings(path: Path) -> Config:
+def _read_settings(path: Path) -> Config:
     """Reads a run's settings; whole groups that came later, of other tasks, are as they are today.
 
     Raises:

@@ -1,5 +1,6 @@
 """`task=score`: a file of predictions in, figures on the terminal and in the run folder out; no model is run."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from velm_train.cli.score_benchmarks import score_benchmark
@@ -8,9 +9,8 @@ from velm_train.cli.workshop import Workshop
 from velm_train.config.scoring import BENCHMARK_FORMATS
 from velm_train.core.errors import DataError
 from velm_train.core.hashing import sha256_file
-from velm_train.core.published import LabelledAnswer, PublishedScores
+from velm_train.core.published import LabelledAnswer
 from velm_train.core.records import Prediction
-from velm_train.core.scores import Scoreboard
 from velm_train.metrics.published import published_scores
 from velm_train.metrics.scoreboard import System, make_scoreboard
 from velm_train.metrics.system import (
@@ -54,8 +54,15 @@ def _score_naming(shop: Workshop, path: Path, *, read_as: str) -> tuple[str, ...
     with shop.stage("read"):
         given = read_naming(shop.config, path, read_as=read_as)
     with shop.stage("score"):
-        scoreboard = _scoreboard(shop, given)
-        rows = _published_rows(shop, given, scoreboard)
+        systems = _systems(given)
+        scoreboard = make_scoreboard(
+            systems,
+            label_sets=given.label_sets,
+            num_bootstrap=shop.config.evaluation.bootstrap,
+            seed=shop.config.seed,
+            unknown_types=given.unknown_types,
+        )
+        rows = tuple(_published_row(shop, given, system) for system in systems)
     notes = tuple(dict.fromkeys([*given.notes, *(note for one in given.systems.values() for note in one.notes)]))
     for number, fitted in enumerate(given.systems.values()):
         name = "predictions.jsonl" if number == 0 else "predictions_label_keys_repaired.jsonl"
@@ -75,36 +82,27 @@ def _score_naming(shop: Workshop, path: Path, *, read_as: str) -> tuple[str, ...
     return notes
 
 
-def _scoreboard(shop: Workshop, given: NamingInput) -> Scoreboard:
-    systems = [System(name=name, predictions=fitted.predictions) for name, fitted in given.systems.items()]
-    rows = systems[0].predictions
+def _systems(given: NamingInput) -> list[System]:
+    """Returns the file as it is, its repaired reading if there is one, and the trivial rows."""
+    rows = next(iter(given.systems.values())).predictions
     trivial = {
         PERFECT_GATE_ROW: perfect_gate_majority_predictions(rows, label_sets=given.label_sets),
         MAJORITY_ROW: majority_predictions(rows, label_sets=given.label_sets),
     }
-    systems += [System(name=name, predictions=found, trivial=True) for name, found in trivial.items()]
-    return make_scoreboard(
-        systems,
-        label_sets=given.label_sets,
-        num_bootstrap=shop.config.evaluation.bootstrap,
-        seed=shop.config.seed,
-        unknown_types=given.unknown_types,
-    )
+    return [
+        *(System(name=name, predictions=fitted.predictions) for name, fitted in given.systems.items()),
+        *(System(name=name, predictions=found, trivial=True) for name, found in trivial.items()),
+    ]
 
 
-def _published_rows(shop: Workshop, given: NamingInput, scoreboard: Scoreboard) -> tuple[PublishedRow, ...]:
-    rows = next(iter(given.systems.values())).predictions
-    answers = {name: fitted.answers for name, fitted in given.systems.items()}
-    answers[PERFECT_GATE_ROW] = _as_answers(perfect_gate_majority_predictions(rows, label_sets=given.label_sets))
-    answers[MAJORITY_ROW] = _as_answers(majority_predictions(rows, label_sets=given.label_sets))
-    return tuple(PublishedRow(name=row.name, scores=_published(shop, answers[row.name])) for row in scoreboard.rows)
+def _published_row(shop: Workshop, given: NamingInput, system: System) -> PublishedRow:
+    """Scores what was said in words, which for a trivial row are the types themselves."""
+    answers = _as_answers(system.predictions) if system.trivial else given.systems[system.name].answers
+    scores = published_scores(answers, num_bootstrap=shop.config.evaluation.bootstrap, seed=shop.config.seed)
+    return PublishedRow(name=system.name, scores=scores)
 
 
-def _published(shop: Workshop, answers: tuple[LabelledAnswer, ...]) -> PublishedScores:
-    return published_scores(answers, num_bootstrap=shop.config.evaluation.bootstrap, seed=shop.config.seed)
-
-
-def _as_answers(rows: list[Prediction]) -> tuple[LabelledAnswer, ...]:
+def _as_answers(rows: Sequence[Prediction]) -> tuple[LabelledAnswer, ...]:
     return tuple(
         LabelledAnswer(
             image_id=row.image_id,

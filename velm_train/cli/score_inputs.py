@@ -7,7 +7,7 @@ from typing import cast
 
 from velm_train.config import Config
 from velm_train.config.scoring import ScoreConfig
-from velm_train.core.errors import ArtifactError, ConfigError
+from velm_train.core.errors import ArtifactError, ConfigError, DataError
 from velm_train.core.taxonomy import Taxonomy, read_taxonomy
 from velm_train.datasets.manifests import SplitManifest
 from velm_train.datasets.split_files import read_classes
@@ -136,9 +136,14 @@ def _labels(score: ScoreConfig, raw: RawPredictions, truth: Truth | None) -> tup
     if raw.rows[0].source is not None and beside.is_file():
         return labels_of(_label_sets_of_run(beside)), ()
     pairs = [(row.category, row.gt_defect_type) for row in raw.rows]
-    found = types_by_category([(category, kind) for category, kind in pairs if category and kind])
+    labelled = [(category, kind) for category, kind in pairs if category and kind]
+    if not labelled:
+        raise DataError(
+            f"{raw.path}: no row says what its image shows; add category and true type (columns category and "
+            "defect_type of a CSV file), or give them in score.truth"
+        )
     note = "Label lists are the true types that occur in the file; score.truth or score.taxonomy gives complete ones."
-    return labels_of(found), (note,)
+    return labels_of(types_by_category(labelled)), (note,)
 
 
 def _label_sets_of_run(results: Path) -> Mapping[str, tuple[str, ...]]:

@@ -107,6 +107,7 @@ def _tune(
         | ground_truth_of(features),
         settings={
             "training": training_settings(config),
+            "groups": sorted(model.trainable_groups()),
             "lora": asdict(config.lora),
             "look_twice": asdict(config.look_twice),
         },

@@ -170,9 +170,10 @@ class EvaluationConfig:
         option_orders: orders of the closed list that are averaged, 1 or more.
         batch_size: questions per forward pass, 1 or more.
         baselines: rows beside the tuned model.
-        max_control_images: flagged test images that the costly rows are scored on; 0 for all.
+        max_control_images: flagged test images that the costly rows are scored on, with the same share of the images
+            that the gate lets pass; 0 for all.
         language_checks: changes of wording that the answers are tried under.
-        max_language_images: flagged test images for each of them; 0 for all.
+        max_language_images: flagged defective test images for each of them; 0 for all.
         bootstrap: resamples for the intervals, 100 or more.
         answers: calibration of answers, type sets and abstention.
     """

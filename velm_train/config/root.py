@@ -25,6 +25,7 @@ class Config:
 
     Attributes:
         name: of the experiment; names the run folder.
+        rehearsal: True if it is run in its smallest form, so that no figure means anything; debug=fast sets it.
         seed: root of every random draw; 0 is a seed.
         threads: CPU threads for torch, 0 to leave torch's own choice.
         runs: what task=compare compares: run folders, folders of runs or sweeps, folders of W&B runs; else empty.
@@ -35,6 +36,7 @@ class Config:
     """
 
     name: str
+    rehearsal: bool
     seed: int
     threads: int
     runs: list[str]
@@ -95,8 +97,9 @@ class Config:
             self.protocol.validation_per_type < num_test,
             key="protocol.validation_per_type",
             got=self.protocol.validation_per_type,
-            allowed=f"{num_test - 1} or fewer: of dataset.synthesis.defects_seen={synthesis.defects_seen}, {num_test} "
-            "are of test pieces, and at least 1 is for the test",
+            allowed=f"{'0' if num_test == 1 else f'{num_test - 1} or fewer'}: half of dataset.synthesis.defects_seen="
+            f"{synthesis.defects_seen} (rounded down: {num_test}) are of test pieces, and at least 1 is for the test; "
+            "a larger dataset.synthesis.defects_seen allows more",
         )
 
     def _check_references(self) -> None:
@@ -120,13 +123,12 @@ class Config:
         )
 
     def _check_something_to_learn(self) -> None:
-        """The embedded model's projector starts from noise: before training it names nothing."""
+        """A run trains before it asks; the embedded model, whose projector starts from noise, could not but."""
         require(
             self.protocol.name != "zero_shot" or self.task.name not in {"run", "train", "instruct"},
             key="task.name",
             got=self.task.name,
-            allowed="detect, audit or preview with protocol=zero_shot, which trains on no defect, while the embedded "
-            "model has to be trained before it can name one",
+            allowed="detect, audit or preview with protocol=zero_shot, which has no defect to train on",
         )
 
     def _check_levels(self) -> None:

@@ -22,7 +22,7 @@ class Temperature:
     """A fitted temperature.
 
     Attributes:
-        value: log-likelihoods are divided by it; above 1 makes answers less sure.
+        value: log-likelihoods are divided by it; above 1 makes answers less sure, and 1 keeps their confidence.
         num_rows: rows it was fitted on.
         nll_before: mean negative log-probability of the right answer without it, nats; None if none was fitted.
         nll_after: the same with it.
@@ -133,7 +133,7 @@ class OperatingPoint:
         min_confidence: an answer is acted on if its calibrated probability is at least this; None if a person looks
             at every flagged part.
         expected_cost: a part, on the calibration rows; too low, for the threshold was chosen on them.
-        num_defects: defective calibration images, those the gate stopped included.
+        num_defects: defective calibration images, those the gate missed included.
         num_false_alarms: flagged good calibration images.
         note: what the calibration rows could not say.
     """
@@ -285,7 +285,7 @@ class AnswerReport:
         scope: what the promises are about, in a sentence; "" without calibration.
         policy: None if answers are not calibrated; so are all scores that need one.
         before: confidence as the model gives it.
-        after: the same with the temperature.
+        after: the same with the temperature; None if no temperature changes it.
     """
 
     note: str

@@ -8,7 +8,7 @@ from velm_train.core.plain import read_record
 from velm_train.core.records import BoxXYXY, GatePolicy, RegionSource, SizeHW
 
 Verdict = Literal["good", "no defect", "defect", "unknown type", "unsure", "unreadable"]
-"""One word about a picture: `good`, the gate stopped it and the model never saw it; `no defect`, the gate flagged it
+"""One word about a picture: `good`, the gate let it pass and the model never saw it; `no defect`, the gate flagged it
 and the model takes that for a false alarm; `defect`, flagged and named; `unknown type`, flagged, and no name of the
 list fits; `unsure`, flagged, and the likeliest answer is less sure than asked for; `unreadable`, nothing is known."""
 
@@ -68,7 +68,7 @@ class Inspection:
         sha256: of the file's bytes; "" if it could not be read. For pixels, of the PNG file made of them.
         category: what the picture shows.
         verdict: see `Verdict`.
-        error: why nothing is known; "" unless unreadable.
+        error: why nothing is known, with the path; "" unless unreadable.
         size_hw: pixels, upright; None if unreadable, as are the four fields after it.
         anomaly_score: raw detector units.
         p_value: how unusual the picture is among the normal ones, in (0, 1].
@@ -157,7 +157,8 @@ class CategoryDrift:
     Attributes:
         statistic: largest gap between the two distributions of scores, 0 to 1 (two-sample Kolmogorov-Smirnov).
         p_value: of that gap if nothing had changed.
-        num_new: new pictures that were scored.
+        least_p_value: what the largest possible gap would give with so many scores.
+        num_new: new pictures that were scored; equal files are one, and those that the run learned from are none.
         num_calibration: normal parts that set the threshold.
         level: p-value at or below which drift is reported.
     """
@@ -165,10 +166,16 @@ class CategoryDrift:
     category: str
     statistic: float
     p_value: float
+    least_p_value: float
     num_new: int
     num_calibration: int
     level: float
     drifted: bool
+
+    @property
+    def too_few(self) -> bool:
+        """True if no scores whatever could have shown drift."""
+        return self.least_p_value > self.level
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -181,7 +188,7 @@ class InspectionSummary:
         known_to_run: role -> pictures whose file the run has used in that role.
         num_reused: rows that an earlier command had made.
         expected_time: None if no picture could be read.
-        drift: one entry a category with pictures.
+        drift: one entry a category with new pictures.
         temperature: what the answers' log-likelihoods are divided by; None if they are as the model gives them.
         set_coverage: share of the true types that the sets of options are to hold; None without such sets.
         abstain_below: answers less probable than this are called "unsure".

@@ -10,7 +10,7 @@ from velm_train.core.scores import Score
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class LanguageRow:
-    """One change of wording, on defective images that passed the gate.
+    """One change of wording, on defective images that the gate flagged.
 
     Attributes:
         check: what was changed.

@@ -246,7 +246,7 @@ class Prediction:
         gt_defect_type: the true type ("good" is normal), or None on new images without labels.
         pred_label: the gate's decision; False means the language model was never asked.
         option_log_likelihoods: option answer -> log-likelihood, averaged over orders; empty if never asked.
-        pred_defect_type: the named type; "good" if the gate stopped or "no defect" won; None for "none of
+        pred_defect_type: the named type; "good" if the gate let it pass or "no defect" won; None for "none of
             these" and for an unparsed response.
         response: free text if any was generated, else "".
         seconds: stage name -> seconds spent on this image.

@@ -69,12 +69,12 @@ class ErrorSources:
 
     Attributes:
         right: defects that end with their true type, or as "none of these" if nobody was taught it.
-        gate_miss: defects that the gate let by.
+        gate_miss: defects that the gate let pass.
         no_defect_answered: flagged defects that the model took for a false alarm.
         wrong_type: flagged defects given another type.
         none_of_these: flagged defects of a taught type that no name was found to fit.
         unparsed: flagged defects whose answer names nothing.
-        passed: normals that the gate let by.
+        passed: normals that the gate let pass.
         cleared: flagged normals that the model answered "no defect" to.
         false_alarm_named: flagged normals given a type.
         false_alarm_unnamed: flagged normals without a name.

@@ -75,7 +75,7 @@ class LocalisationScores:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ClassificationScores:
-    """The named type, on the defects that passed the gate."""
+    """The named type, on the defects that the gate flagged."""
 
     given_detected_balanced_recall: Score
     given_detected_macro_f1: Score
@@ -95,9 +95,9 @@ class Outcomes:
     """Where parts end up, as plain shares of images; the four shares of defects add up to 1.
 
     Attributes:
-        defects_named_right: stopped and given the true type.
-        defects_named_wrong: stopped and given another type.
-        defects_unnamed: stopped, but answered "none of these" or nothing that can be read.
+        defects_named_right: flagged and given the true type.
+        defects_named_wrong: flagged and given another type.
+        defects_unnamed: flagged, but answered "none of these" or nothing that can be read.
         defects_passed_as_good: missed by the gate, or answered "no defect".
         normals_stopped: normal images that do not end as "good".
     """
@@ -152,7 +152,7 @@ class CollapseCheck:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class TypeRecall:
-    """One defect type's end-to-end recall, and how many of its images the gate stopped."""
+    """One defect type's end-to-end recall, and how many of its images the gate missed."""
 
     category: str
     defect_type: str
@@ -164,7 +164,7 @@ class TypeRecall:
 class Confusion:
     """Counts for one category; rows are true types, columns are answers, both labelled.
 
-    The last columns hold "good" (stopped by the gate, or answered "no defect"), "none of these" and "unparsed".
+    The last columns hold "good" (let pass by the gate, or answered "no defect"), "none of these" and "unparsed".
     """
 
     category: str

@@ -186,7 +186,7 @@ def report_answers(
         scope=SCOPE,
         policy=policy,
         before=before,
-        after=confidence_scores(table, weights, temperature=temperature),
+        after=None if temperature == 1 else confidence_scores(table, weights, temperature=temperature),
         sets=None if policy.sets is None else set_scores(table, policy.sets, weights),
         sorting=sort_scores(table, policy.sorting, categories=frozenset(policy.categories)),
         costs=None if point is None else cost_scores(table, point, weights, temperature=temperature),

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 
 from velm_train.collation.collate import ViewFeatures
-from velm_train.core.records import SizeHW, View
+from velm_train.core.records import NORMAL_DEFECT_TYPE, SizeHW, View
 from velm_train.core.seeding import generator
 from velm_train.evaluation.gated import GatedImage
 from velm_train.models.protocol import VisionLanguageModel
@@ -51,10 +51,13 @@ def blank_lookup(model: VisionLanguageModel) -> Callable[[View], ViewFeatures]:
 
 
 def stratified_part(images: Sequence[GatedImage], *, max_flagged: int, seed: int) -> list[GatedImage]:
-    """Returns all stopped images and at most `max_flagged` flagged ones, so that a costly row stays comparable.
+    """Returns a part of the images with at most `max_flagged` flagged ones, in which every stratum keeps its share.
 
-    Flagged images are taken in turns over the pairs of category and true type, each time a random one, so that rare
-    types stay in. This decides which images a control row is scored on; no answer depends on it.
+    Flagged images and those that the gate lets pass are drawn in the same proportion within every category and true
+    type, so that misses, false alarms and all that rests on them are in the part as in the whole. Images that pass cost
+    nothing, but all of them beside some of the flagged ones would make the gate look as if it missed more. Every image
+    has the same chance, so a type of few images may be absent. This decides which images a control row is scored on; no
+    answer depends on it.
 
     Args:
         images: labelled gated images.
@@ -64,21 +67,26 @@ def stratified_part(images: Sequence[GatedImage], *, max_flagged: int, seed: int
     flagged = [image for image in images if image.decision.pred_label]
     if max_flagged == 0 or len(flagged) <= max_flagged:
         return list(images)
-    strata: dict[tuple[str, str], list[GatedImage]] = {}
-    for image in sorted(flagged, key=lambda image: image.image_id):
-        strata.setdefault((image.category, str(image.gt_defect_type)), []).append(image)
+    passed = [image for image in images if not image.decision.pred_label]
+    num_passed = round(len(passed) * max_flagged / len(flagged))
     rng = generator(seed, "stratified_part")
-    shuffled = {key: [members[i] for i in rng.permutation(len(members))] for key, members in sorted(strata.items())}
-    turns = max(len(members) for members in shuffled.values())
-    in_turn = [
-        members[turn].image_id
-        for turn in range(turns)
-        for members in _permuted(list(shuffled.values()), rng)
-        if turn < len(members)
-    ]
-    kept = set(in_turn[:max_flagged])
-    return [image for image in images if not image.decision.pred_label or image.image_id in kept]
+    kept = _in_shares(flagged, num=max_flagged, rng=rng) | _in_shares(passed, num=num_passed, rng=rng)
+    return [image for image in images if image.image_id in kept]
 
 
-def _permuted(entries: list[list[GatedImage]], rng: np.random.Generator) -> list[list[GatedImage]]:
-    return [entries[i] for i in rng.permutation(len(entries))]
+def _in_shares(images: Sequence[GatedImage], *, num: int, rng: np.random.Generator) -> set[str]:
+    """Draws images at equal steps from a random start, in the order of their strata and at random within each.
+
+    Whatever stands together in that order has its share to within one image: defects and normals, the defects of a
+    group, of a category, of a type (systematic sampling; Cochran, Sampling Techniques, 3rd edition, chapter 8).
+    """
+    if num == 0:
+        return set()
+    named = sorted(images, key=lambda image: image.image_id)
+    ordered = sorted((named[i] for i in rng.permutation(len(named))), key=_stratum)
+    start = int(rng.integers(len(ordered)))
+    return {ordered[(start + i * len(ordered)) // num].image_id for i in range(num)}
+
+
+def _stratum(image: GatedImage) -> tuple[bool, str, str, str]:
+    return image.gt_defect_type == NORMAL_DEFECT_TYPE, image.group, image.category, str(image.gt_defect_type)

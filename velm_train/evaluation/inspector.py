@@ -129,7 +129,8 @@ class Inspector:
         judged: list[JudgedPicture] = []
         for picture, outcome in zip(pictures, judge.judge(pictures), strict=True):
             if isinstance(outcome, DataError):
-                on_rows([self._unreadable(picture.picture, outcome, sha256=picture.record.sha256)])
+                error = DataError(f"image {picture.picture.path}: {outcome}")
+                on_rows([self._unreadable(picture.picture, error, sha256=picture.record.sha256)])
             else:
                 judged.append(outcome)
         return judged

@@ -6,7 +6,7 @@ from typing import get_args
 
 import numpy as np
 from jaxtyping import Float
-from scipy.special import log_softmax, softmax
+from scipy.special import comb, log_softmax, softmax
 
 from velm_train.core.answer_scores import AnswerPolicy, SetPolicy
 from velm_train.core.inspection import (
@@ -215,7 +215,9 @@ def summarise(
         known_to_run=_counted(row.role_in_run for row in rows if row.role_in_run),
         num_reused=len(rows) - len(measured),
         expected_time=expected_time(measured) or expected_time(rows),
-        drift=tuple(_drift(rows, gate, level=drift_level) for gate in _used(gates, rows)),
+        drift=tuple(
+            _drift(scores, gates[category], level=drift_level) for category, scores in _new_scores(rows).items()
+        ),
         temperature=None if answers is None else answers.temperature.value,
         set_coverage=None if answers is None or answers.sets is None else answers.sets.coverage,
         abstain_below=abstain_below,
@@ -226,21 +228,37 @@ def _counted(names: Iterable[str | None]) -> dict[str, int]:
     return dict(sorted(Counter(name for name in names if name is not None).items()))
 
 
-def _used(gates: Mapping[str, CalibratedGate], rows: Sequence[Inspection]) -> list[CalibratedGate]:
-    scored = {row.category for row in rows if row.anomaly_score is not None}
-    return [gates[category] for category in sorted(scored)]
+def _new_scores(rows: Sequence[Inspection]) -> dict[str, list[float]]:
+    """Returns category -> scores of what the run did not learn from, one for files of the same bytes."""
+    found: dict[str, dict[str, float]] = {}
+    for row in rows:
+        if row.anomaly_score is not None and row.role_in_run in {"", "test"}:
+            found.setdefault(row.category, {})[row.sha256] = row.anomaly_score
+    return {category: list(found[category].values()) for category in sorted(found)}
 
 
-def _drift(rows: Sequence[Inspection], gate: CalibratedGate, *, level: float) -> CategoryDrift:
-    scores = [row.anomaly_score for row in rows if row.category == gate.category and row.anomaly_score is not None]
+def _drift(scores: Sequence[float], gate: CalibratedGate, *, level: float) -> CategoryDrift:
     calibration = gate.calibration_array()
     report = detect_drift(np.array(scores, dtype=np.float64), calibration, level=level)
     return CategoryDrift(
         category=gate.category,
         statistic=report.statistic,
         p_value=report.p_value,
+        least_p_value=least_p_value(report.num_new, int(calibration.size)),
         num_new=report.num_new,
         num_calibration=int(calibration.size),
         level=level,
         drifted=report.drifted,
     )
+
+
+def least_p_value(num_new: int, num_calibration: int) -> float:
+    """Returns the p-value of two samples that do not overlap, in the exact two-sided Kolmogorov-Smirnov test.
+
+    Of all orders in which equal distributions may come, two keep the samples apart.
+
+    Args:
+        num_new: size of one sample, 1 or more.
+        num_calibration: of the other, 1 or more.
+    """
+    return float(2.0 / comb(num_new + num_calibration, num_new))

@@ -12,7 +12,15 @@ from jaxtyping import Bool, Float, Int
 
 from velm_train.core.answer_scores import ReliabilityBin
 from velm_train.core.scores import CalibrationScores, RiskPoint, Score
-from velm_train.metrics.intervals import CONFIDENCE_LEVEL, Values, Weights, bootstrap_score, proportion
+from velm_train.metrics.intervals import (
+    CONFIDENCE_LEVEL,
+    NO_SPREAD,
+    Values,
+    Weights,
+    bootstrap_score,
+    proportion,
+    without_spread,
+)
 from velm_train.metrics.table import NONE_OF_THESE_INDEX, UNPARSED_INDEX, PredictionTable
 
 MIN_IMAGES = 20
@@ -86,15 +94,19 @@ def expected_calibration_error(
     resampled = _bin_gaps(table, weights, among, num_bins=num_bins)
     resampled = resampled[np.isfinite(resampled).all(axis=1)]
     value, errors = float(np.abs(gaps).sum()), np.abs(resampled).sum(axis=1)
-    note = "; ".join(filter(None, [f"{num_bins} bins of equal mass, interval conservative", note]))
+    num_asked, binned = int(among.sum()), f"{num_bins} bins of equal mass"
+    off = np.abs(resampled - gaps).sum(axis=1)
+    if off.max(initial=0.0) < NO_SPREAD:
+        return without_spread(value, n=num_asked, note="; ".join(filter(None, [binned, note])))
+    note = "; ".join(filter(None, [f"{binned}, interval conservative", note]))
     tail = (1 + CONFIDENCE_LEVEL) / 2
-    low = value - float(np.quantile(np.abs(resampled - gaps).sum(axis=1), tail))
+    low = value - float(np.quantile(off, tail))
     high = value + float(np.quantile(errors - errors.mean(), tail))
     return Score(
         value=value,
         low=max(0.0, low),
         high=min(1.0, high),
-        n=int(among.sum()),
+        n=num_asked,
         k=None,
         interval="bootstrap",
         note=note,

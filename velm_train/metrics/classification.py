@@ -19,33 +19,38 @@ PerType = Float[np.ndarray, "R S"]
 
 
 def classification_scores(table: PredictionTable, weights: Weights) -> ClassificationScores:
-    """Returns balanced recall and macro-F1 on the defects that passed the gate.
+    """Returns balanced recall and macro-F1 on the defects that the gate flagged.
 
     Args:
         table: the images.
         weights: bootstrap resamples of the same images.
     """
-    passed = table.defect & table.flagged
+    caught = table.defect & table.flagged
     types_with_images = set(table.gt_type[table.defect].tolist())
-    num_stopped = len(types_with_images) - len(set(table.gt_type[passed].tolist()))
-    note = f"without {num_stopped} of {len(types_with_images)} types that never passed the gate" if num_stopped else ""
-    if not passed.any():
-        note = "no defective image passed the gate"
-    num_passed = int(passed.sum())
+    num_missed = len(types_with_images) - len(set(table.gt_type[caught].tolist()))
+    note = (
+        f"without {num_missed} of {len(types_with_images)} pairs of category and type: the gate flagged none of their "
+        "images"
+        if num_missed
+        else ""
+    )
+    if not caught.any():
+        note = "the gate flagged no defective image"
+    num_caught = int(caught.sum())
     return ClassificationScores(
         given_detected_balanced_recall=bootstrap_score(
-            lambda w: balanced_recall_values(table, w, among=passed),
+            lambda w: balanced_recall_values(table, w, among=caught),
             weights,
-            n=num_passed,
+            n=num_caught,
             note=note,
-            hits=table.correct[passed],
+            hits=table.correct[caught],
         ),
         given_detected_macro_f1=bootstrap_score(
-            lambda w: macro_f1_values(table, w, among=passed),
+            lambda w: macro_f1_values(table, w, among=caught),
             weights,
-            n=num_passed,
+            n=num_caught,
             note=note,
-            hits=table.correct[passed],
+            hits=table.correct[caught],
         ),
     )
 

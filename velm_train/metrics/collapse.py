@@ -109,11 +109,13 @@ def image_blind_check(blind_versus_run: PairedDifference, *, num_flagged_defects
     least = gap.value if gap.low is None else gap.low
     if least > 0:
         return ImageBlindCheck(alarm=False, gap=gap, note="")
-    ends = (
-        "" if gap.low is None or gap.high is None else f", 95 % interval {100 * gap.low:+.1f} to {100 * gap.high:+.1f}"
-    )
-    note = f"a grey picture instead of the image costs {100 * gap.value:.1f} points{ends}"
+    ends = "" if gap.low is None or gap.high is None else f", 95 % interval {_signed(gap.low)} to {_signed(gap.high)}"
+    note = f"the image instead of a grey picture is worth {_signed(gap.value)} points{ends}"
     return ImageBlindCheck(alarm=True, gap=gap, note=note)
+
+
+def _signed(share: float) -> str:
+    return f"{100 * share:+.1f}".replace("-", "\N{MINUS SIGN}")
 
 
 def _negated(score: Score) -> Score:

@@ -22,7 +22,7 @@ from scipy.special import logsumexp
 
 from velm_train.core.answer_scores import SetGroup, SetMethod, SetPolicy, SetScores
 from velm_train.metrics.answer_table import NO_GOLD, AnswerTable
-from velm_train.metrics.intervals import Weights, bootstrap_score, proportion
+from velm_train.metrics.intervals import Weights, bootstrap_score, proportion, weighted_mean
 
 RANK_PENALTY = 0.1
 FREE_RANKS = 2
@@ -151,19 +151,10 @@ def set_scores(table: AnswerTable, policy: SetPolicy, weights: Weights) -> SetSc
     none = "no flagged defect of a category and type that calibration knew"
     return SetScores(
         coverage=proportion(holds[counted], if_empty=none),
-        mean_size=bootstrap_score(
-            lambda w: _weighted_mean(sizes, w, among=counted), weights, n=int(counted.sum()), note=""
-        ),
+        mean_size=bootstrap_score(lambda w: weighted_mean(sizes, w * counted), weights, n=int(counted.sum())),
         single=proportion(sizes[counted] == 1, if_empty=none),
         coverage_elsewhere=proportion(holds[elsewhere], if_empty="calibration knew every category"),
         false_alarms_with_no_defect=proportion(
             holds[table.asked & ~table.base.defect], if_empty="no good image was flagged"
         ),
     )
-
-
-def _weighted_mean(
-    values: Float[np.ndarray, " n"], weights: Weights, *, among: Bool[np.ndarray, " n"]
-) -> Float[np.ndarray, " R"]:
-    total = weights[:, among].sum(axis=1)
-    return np.asarray(np.where(total > 0, weights[:, among] @ values[among] / np.maximum(total, 1), np.nan))

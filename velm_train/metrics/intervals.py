@@ -17,6 +17,9 @@ from velm_train.metrics.table import PredictionTable
 
 CONFIDENCE_LEVEL = 0.95
 
+NO_SPREAD = 1e-12
+"""Resamples that differ by less give no interval: one without width would look like certainty."""
+
 Weights = Float[np.ndarray, "R n"]
 """How often each of n images counts in each of R resamples."""
 
@@ -58,6 +61,12 @@ def proportion(hits: Bool[np.ndarray, " m"], *, if_empty: str) -> Score:
     )
 
 
+def weighted_mean(values: Float[np.ndarray, " n"], weights: Weights) -> Values:
+    """Returns the mean of the images' values in each resample; NaN where no image was drawn."""
+    total = weights.sum(axis=1)
+    return np.asarray(np.where(total > 0, weights @ values / np.where(total > 0, total, 1), np.nan))
+
+
 def clopper_pearson(k: int, n: int) -> tuple[float, float]:
     """Returns the exact 95 % interval of a proportion k / n (Clopper and Pearson 1934)."""
     assert 0 <= k <= n, (k, n)
@@ -86,13 +95,14 @@ def bootstrap_score(
         return Score.undefined(note or "not defined on these images", n=n)
     resampled = metric(weights)
     resampled = resampled[~np.isnan(resampled)]
-    if len(resampled) == 0 or float(np.ptp(resampled)) < 1e-12:
-        return _without_spread(value, n=n, note=note, hits=hits)
+    if len(resampled) == 0 or float(np.ptp(resampled)) < NO_SPREAD:
+        return without_spread(value, n=n, note=note, hits=hits)
     low, high = np.quantile(resampled, [(1 - CONFIDENCE_LEVEL) / 2, (1 + CONFIDENCE_LEVEL) / 2])
     return Score(value=value, low=float(low), high=float(high), n=n, k=None, interval="bootstrap", note=note)
 
 
-def _without_spread(value: float, *, n: int, note: str, hits: Bool[np.ndarray, " m"] | None) -> Score:
+def without_spread(value: float, *, n: int, note: str, hits: Bool[np.ndarray, " m"] | None = None) -> Score:
+    """Returns a figure that is the same in every resample; arguments as of `bootstrap_score`."""
     if hits is None or len(hits) == 0 or hits.all() != hits.any():
         text = _joined(note, "no interval: every resample gives the same value")
         return Score(value=value, low=None, high=None, n=n, k=None, interval="none", note=text)

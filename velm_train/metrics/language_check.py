@@ -13,7 +13,7 @@ from velm_train.metrics.classification import balanced_recall_values
 from velm_train.metrics.intervals import bootstrap_score, proportion, stratified_weights
 from velm_train.metrics.table import NO_UNKNOWN_TYPES, PredictionTable, make_table
 
-NO_IMAGES = "no defective image passed the gate in a category that this check changes"
+NO_IMAGES = "the gate flagged no defective image in a category that this check changes"
 
 
 def language_row(

@@ -12,7 +12,7 @@ from jaxtyping import Bool, Float
 from velm_train.core.answer_scores import CostMatrix, CostScores, OperatingPoint
 from velm_train.core.scores import Score
 from velm_train.metrics.answer_table import AnswerTable
-from velm_train.metrics.intervals import Values, Weights, bootstrap_score, proportion
+from velm_train.metrics.intervals import Values, Weights, bootstrap_score, proportion, weighted_mean
 from velm_train.metrics.table import NORMAL_INDEX
 
 
@@ -117,8 +117,6 @@ def expected_cost_values(
     table: AnswerTable, cost: Float[np.ndarray, " n"], weights: Weights, *, defect_share: float
 ) -> Values:
     """Returns the cost a part with defective and good parts in the line's shares; NaN without one of them."""
-    total = np.zeros(len(weights))
-    for members, share in ((table.base.defect, defect_share), (~table.base.defect, 1 - defect_share)):
-        count = weights[:, members].sum(axis=1)
-        total += share * np.where(count > 0, weights[:, members] @ cost[members] / np.maximum(count, 1), np.nan)
-    return total
+    defect = table.base.defect
+    of_defects, of_good = weighted_mean(cost, weights * defect), weighted_mean(cost, weights * ~defect)
+    return defect_share * of_defects + (1 - defect_share) * of_good

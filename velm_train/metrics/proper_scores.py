@@ -10,7 +10,7 @@ from velm_train.core.answer_scores import ConfidenceScores
 from velm_train.core.scores import Score
 from velm_train.metrics.answer_table import NO_GOLD, AnswerTable
 from velm_train.metrics.calibration import calibration_scores, reliability_bins, with_confidence
-from velm_train.metrics.intervals import Values, Weights, bootstrap_score
+from velm_train.metrics.intervals import Values, Weights, bootstrap_score, weighted_mean
 
 
 def brier_values(table: AnswerTable, weights: Weights, *, temperature: float = 1.0) -> Values:
@@ -23,7 +23,7 @@ def brier_values(table: AnswerTable, weights: Weights, *, temperature: float = 1
     offered = table.gold != NO_GOLD
     truth[offered, table.gold[offered]] = 1.0
     distance = ((probabilities - truth) ** 2).sum(axis=1) + ~offered
-    return _mean(distance, weights * table.asked)
+    return weighted_mean(distance, weights * table.asked)
 
 
 def nll_values(table: AnswerTable, weights: Weights, *, temperature: float = 1.0) -> Values:
@@ -32,12 +32,7 @@ def nll_values(table: AnswerTable, weights: Weights, *, temperature: float = 1.0
     loss = np.zeros(len(table))
     log_probabilities = table.log_probabilities(temperature=temperature)
     loss[offered] = -log_probabilities[offered, table.gold[offered]]
-    return _mean(loss, weights * offered)
-
-
-def _mean(values: np.ndarray, weights: Weights) -> Values:
-    total = weights.sum(axis=1)
-    return np.asarray(np.where(total > 0, weights @ values / np.where(total > 0, total, 1), np.nan))
+    return weighted_mean(loss, weights * offered)
 
 
 def confidence_scores(table: AnswerTable, weights: Weights, *, temperature: float = 1.0) -> ConfidenceScores:

@@ -151,7 +151,7 @@ def _require_inside(model: PreTrainedModel, names: list[str], *, vision: bool) -
     if outside:
         raise ConfigError(
             f"lora.targets matches {_some(outside)}, outside the language model's blocks ({decoder}*"
-            + (f" and the tower's, {blocks}*" if blocks else "; lora.vision allows those of the vision tower")
+            + (f" and the tower's, {blocks}*" if blocks else "")
             + "); a projector learns whole, by trainer.projector_learning_rate"
         )
     if blocks is not None and not any(name.startswith(blocks) for name in names):

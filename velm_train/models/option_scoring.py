@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import torch
 from jaxtyping import Bool, Float, Int
 
-from velm_train.models.prefix import CausalLanguageModel, logits_of, positions_of
+from velm_train.models.prefix import CausalLanguageModel, is_right_padded, logits_of, positions_of
 
 _PADDING = -1
 
@@ -54,6 +54,7 @@ def score_options(
         For each row its options' log-likelihoods, nats, float32.
     """
     assert len(options) == len(inputs_embeds), f"{len(options)} rows of options for {len(inputs_embeds)} prompts"
+    assert is_right_padded(attention_mask), "prompts must be padded on the right"
     tail = _make_tail(options, device=inputs_embeds.device)
     hidden = _run(language_model, inputs_embeds, attention_mask, tail)  # (B, P + S, D)
     rows = torch.arange(len(options), device=hidden.device)

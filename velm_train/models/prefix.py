@@ -62,6 +62,12 @@ def positions_of(attention_mask: Int[torch.Tensor, "B T"]) -> Int[torch.Tensor, 
     return (attention_mask.cumsum(dim=1) - 1).clamp_min(0)
 
 
+def is_right_padded(attention_mask: Int[torch.Tensor, "B T"]) -> bool:
+    """Returns True if every row's real tokens stand at its beginning, without a gap."""
+    places = torch.arange(attention_mask.shape[1], device=attention_mask.device)
+    return torch.equal(attention_mask.bool(), places < attention_mask.sum(dim=1, keepdim=True))
+
+
 def prefill(
     language_model: CausalLanguageModel,
     *,
@@ -77,8 +83,7 @@ def prefill(
         attention_mask: 1 on real tokens; every row has at least one.
     """
     lengths = attention_mask.sum(dim=1)
-    places = torch.arange(attention_mask.shape[1], device=attention_mask.device)
-    assert torch.equal(attention_mask.bool(), places < lengths[:, None]), "prompts must be padded on the right"
+    assert is_right_padded(attention_mask), "prompts must be padded on the right"
     output = language_model.get_decoder()(
         inputs_embeds=inputs_embeds,
         attention_mask=attention_mask,

@@ -9,6 +9,7 @@ manifest.json                                       base, family, settings, vers
 import importlib.metadata
 import json
 import logging
+import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -112,10 +113,9 @@ def load_adapter(
     Raises:
         ArtifactError: naming what is missing, damaged, or different from this model.
     """
-    manifest = read_manifest(folder, kind="adapter", schema_version=SCHEMA_VERSION, remedy="train it again")
+    manifest = verify_adapter(folder)
     _check_base(folder, manifest, description, base_id=_base_id(language_model))
     _check_settings(folder, manifest, description)
-    require_files(folder, manifest, kind="adapter")
     own = _own_tensors(language_model, parts)
     stored_names = {name for name in manifest["files"] if name.endswith(TENSOR_SUFFIX)}
     if stored_names != set(own):
@@ -127,6 +127,17 @@ def load_adapter(
     for name, part in parts.items():
         part.load_state_dict(stored[f"{name}{TENSOR_SUFFIX}"], strict=True)
     logger.info("adapter weights read from %s", folder)
+
+
+def verify_adapter(folder: Path) -> dict[str, Any]:
+    """Checks that an adapter folder is finished and whole, byte by byte, without a model; returns its manifest.
+
+    Raises:
+        ArtifactError: naming what is missing, damaged or of another version.
+    """
+    manifest = read_manifest(folder, kind="adapter", schema_version=SCHEMA_VERSION, remedy="train it again")
+    require_files(folder, manifest, kind="adapter")
+    return manifest
 
 
 def clear_folder(folder: Path) -> None:
@@ -151,15 +162,24 @@ def clear_folder(folder: Path) -> None:
 
 
 def write_files(folder: Path, write: Callable[[Path], object]) -> None:
-    """Lets a library write into a folder.
+    """Lets a library write into a folder; weights get the permissions of any other new file.
 
     Raises:
         ResourceError: if the folder cannot be written.
     """
     try:
         write(folder)
+        for weights in folder.glob(f"*{TENSOR_SUFFIX}"):  # safetensors leaves them to their owner alone
+            weights.chmod(0o666 & ~_umask())
     except OSError as error:
         raise ResourceError(f"cannot write {folder}: {error}; check space and permissions") from error
+
+
+def _umask() -> int:
+    """Returns the permissions that new files go without; reading them means setting them."""
+    mask = os.umask(0o077)
+    os.umask(mask)
+    return mask
 
 
 def library_versions() -> dict[str, str]:

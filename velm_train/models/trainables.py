@@ -44,7 +44,8 @@ class Trainables:
     Attributes:
         parts: LoRA by kind of layer, then one row for each other group.
         num_learning: parameters with a rate above 0.
-        num_all: weights of the whole model, those of 4 bits counted singly.
+        num_all: weights of the whole model, those of 4 bits counted singly; the embedded model's towers, which load
+            when first needed, are not among them.
     """
 
     parts: tuple[TrainablePart, ...]

@@ -24,6 +24,7 @@ from velm_train.core.progress import Advance, Progress
 from velm_train.core.records import CalibrationKind, Detection, ImageRecord, Role
 from velm_train.detectors.protocol import Detector, RawDetection
 from velm_train.detectors.store import DetectionStore, StoredDetections, save_detections
+from velm_train.pipeline.reach import is_fitted
 
 logger = logging.getLogger(__name__)
 
@@ -95,7 +96,7 @@ def detect_categories(
     for record in ordered:
         members[record.category].append(record)
     for category, images in members.items():
-        if not any(_is_fitted(record, roles) for record in images):
+        if not any(is_fitted(record, roles) for record in images):
             raise DataError(
                 f"category {category!r} has no normal training image; add some to train/good or leave it out"
             )
@@ -103,14 +104,10 @@ def detect_categories(
     with progress.stage("detect anomalies", total=len(records)) as advance:
         for title, fitted_on in {ALL_CATEGORIES: ordered}.items() if shared else members.items():
             work = _Work(store=store, roles=roles, detector=make_detector(), advance=advance)
-            fit_key, fit_folder = work.fit([record for record in fitted_on if _is_fitted(record, roles)], title=title)
+            fit_key, fit_folder = work.fit([record for record in fitted_on if is_fitted(record, roles)], title=title)
             for category in members if shared else [title]:
                 found[category] = work.detect(members[category], category=category, fit=(fit_key, fit_folder))
     return found
-
-
-def _is_fitted(record: ImageRecord, roles: Mapping[str, Role]) -> bool:
-    return roles[record.image_id] == "train" and not record.gt_label
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -159,8 +156,8 @@ class _Work:
     ) -> CategoryDetections:
         """Scores the images of one category that were not fitted, or finds them scored."""
         fit_key, fit_folder = fit
-        fitted = [record for record in records if _is_fitted(record, self.roles)]
-        others = [record for record in records if not _is_fitted(record, self.roles)]
+        fitted = [record for record in records if is_fitted(record, self.roles)]
+        others = [record for record in records if not is_fitted(record, self.roles)]
         key = StageKey(
             stage="detections",
             version=DETECT_VERSION,

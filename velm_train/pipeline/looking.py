@@ -8,9 +8,8 @@ from velm_train.core.artifacts import ArtifactStore, StageKey, write_atomic
 from velm_train.core.errors import GateError
 from velm_train.core.images import read_gt_masks
 from velm_train.core.records import Detection, GateDecision, GatePolicy, ImageRecord, Region, Role
-from velm_train.gating.conformal import num_needed, smallest_alpha
 from velm_train.gating.gate import CalibratedGate
-from velm_train.gating.guarantees import Scheme, reach
+from velm_train.gating.guarantees import Scheme
 from velm_train.pipeline.detection import CategoryDetections
 from velm_train.regions.extract import Binarisation, regions_from_gt_mask, regions_from_map
 
@@ -67,9 +66,8 @@ def calibrate_gates(
         allow_transductive: accept detectors for which no guarantee holds.
 
     Raises:
-        GateError: naming every category whose normals are too few for alpha, or another reason.
+        GateError: if a category's normals are too few for alpha, or the detector cannot calibrate a gate.
     """
-    _require_reach(detections, group_ids, alpha=alpha)
     key = StageKey(
         stage="gates",
         version=GATES_VERSION,
@@ -107,24 +105,6 @@ def calibrate_gates(
 def _scheme(found: CategoryDetections, *, num_folds: int) -> Scheme:
     folds = num_folds if found.calibration == "k_fold" else 0
     return Scheme(kind=found.calibration, num_folds=folds, transductive=found.transductive)
-
-
-def _require_reach(detections: Mapping[str, CategoryDetections], group_ids: Mapping[str, str], *, alpha: float) -> None:
-    """Refuses an alpha that some category cannot reach, naming all of them at once."""
-    counts = {name: len({group_ids[image_id] for image_id in one.calibration_ids}) for name, one in detections.items()}
-    short = [
-        f"{name} ({n} normal parts, floor {smallest_alpha(n):.4g})"
-        for name, n in counts.items()
-        if not reach(n, alpha).reachable
-    ]
-    if short:
-        held_out = any(one.calibration == "split" for one in detections.values())
-        fitted = ", or set protocol.calibration_fraction=0 to calibrate on those the detector is fitted on"
-        raise GateError(
-            f"gate.alpha={alpha:g} cannot be reached in {', '.join(short)}: the floor is 1/(n+1), and "
-            f"{num_needed(alpha)} normal parts are needed to calibrate on; raise gate.alpha and gate.training_alpha to "
-            f"the floor or above, or add normal images{fitted if held_out else ''}"
-        )
 
 
 def look(

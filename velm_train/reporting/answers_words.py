@@ -23,15 +23,14 @@ def temperature_sentence(report: AnswerReport) -> str:
     """Says what the temperature is and what it does to the calibration error."""
     assert report.policy is not None
     fitted = report.policy.temperature
-    after = report.before if report.after is None else report.after
-    errors = (
-        f"calibration error {_figure(report.before.expected_calibration_error)} % before, "
-        f"{_figure(after.expected_calibration_error)} % after"
-    )
-    if fitted.value == 1:
-        return f"Answers keep their confidence: {fitted.note}; {errors}."
+    before = f"calibration error {_figure(report.before.expected_calibration_error)} %"
+    if report.after is None:
+        return f"Answers keep their confidence: {fitted.note}; {before}."
     note = f" ({fitted.note})" if fitted.note else ""
-    return f"Temperature {fitted.value:.3g} from {fitted.num_rows} calibration images{note}; {errors}."
+    return (
+        f"Temperature {fitted.value:.3g} from {fitted.num_rows} calibration images{note}; {before} before, "
+        f"{_figure(report.after.expected_calibration_error)} % after."
+    )
 
 
 def set_sentence(policy: AnswerPolicy, scores: SetScores | None) -> str:
@@ -68,11 +67,12 @@ def cost_sentence(policy: AnswerPolicy, scores: CostScores | None) -> str:
         if point.min_confidence is None
         else f"answers of at least {100 * point.min_confidence:.1f} % are acted on"
     )
-    sentence = (
-        f"Cheapest: {rule}; expected cost a part {_cost(scores.at_point)}, against {_cost(scores.always_answer)} if "
-        f"every answer is acted on and {_cost(scores.always_look)} if a person looks at every flagged part"
+    note = f" ({point.note})" if point.note else ""
+    return (
+        f"Cheapest on the calibration images{note}: {rule}. On the test images a part is then expected to cost "
+        f"{_cost(scores.at_point)}, against {_cost(scores.always_answer)} if every answer is acted on and "
+        f"{_cost(scores.always_look)} if a person looks at every flagged part."
     )
-    return f"{sentence} ({point.note})." if point.note else f"{sentence}."
 
 
 def image_blind_sentence(report: AnswerReport) -> str:

@@ -10,6 +10,7 @@ SEED_KEY = "seed"
 
 CIRCUMSTANCES = (
     "name",
+    "rehearsal",
     "runs",
     "predictions",
     "ckpt",

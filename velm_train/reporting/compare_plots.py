@@ -6,6 +6,7 @@ from html import escape
 
 from velm_train.core.comparison import ComparedRun
 from velm_train.core.scores import Score
+from velm_train.reporting import words
 from velm_train.reporting.compare_figures import score_of
 
 NUM_COLOURS = 8
@@ -70,7 +71,7 @@ def difference_strip(score: Score, *, reach: float, label: str) -> str:
         parts.append(_line("series-interval", x(score.low), 7, x(score.high), 7))
     if score.value is not None:
         parts.append(f'<circle class="series-dot" cx="{x(score.value):.1f}" cy="7" r="3.5"/>')
-    value = "no figure" if score.value is None else f"{100 * score.value:+.1f} points"
+    value = "no figure" if score.value is None else f"{words.signed_points(score.value)} points"
     opening = f'<svg class="strip" viewBox="-5 0 110 14" role="img" aria-label="{escape(label)}: {value}">'
     return opening + "".join(parts) + "</svg>"
 

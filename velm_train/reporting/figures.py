@@ -137,7 +137,10 @@ def example_pictures(
     crop_box_xyxy: BoxXYXY | None,
     max_side_px: int = 320,
 ) -> tuple[Picture, ...]:
-    """Returns what the report shows of one image: outline, heatmap, and crop if there is one.
+    """Returns what the report shows of one image: outline, heatmap and crop, no picture twice.
+
+    Without an outline, the plain picture is called "whole image" if the model was shown it as its crop, else "image".
+    A map that marks nothing is left out, and so is a crop of the whole image that no outline tells from it.
 
     Args:
         image: original pixels.
@@ -151,16 +154,18 @@ def example_pictures(
     small = thumbnail(image, max_side_px=max_side_px)
     scale = _scale_to_fit(image, max_side_px)
     scaled = [np.asarray((contour * scale).round(), dtype=np.int64) for contour in contours]
-    found = "1 outlined region" if len(contours) == 1 else f"{len(contours)} outlined regions"
-    pictures = [
-        Picture(rgb=draw_contours(small, scaled), alt=f"inspected part with {found}", caption="outline"),
-        Picture(
-            rgb=heatmap_overlay(small, anomaly_map, low=low, high=high),
-            alt="the same part with the detector's anomaly map laid over it",
-            caption="heatmap",
-        ),
-    ]
-    if crop_box_xyxy is not None:
+    shows_all = crop_box_xyxy == (0, 0, image.shape[1], image.shape[0])
+    if contours:
+        found = "1 outlined region" if len(contours) == 1 else f"{len(contours)} outlined regions"
+        pictures = [Picture(rgb=draw_contours(small, scaled), alt=f"inspected part with {found}", caption="outline")]
+    else:
+        caption = "whole image" if shows_all else "image"
+        pictures = [Picture(rgb=small, alt="inspected part, nothing outlined", caption=caption)]
+    overlay = heatmap_overlay(small, anomaly_map, low=low, high=high)
+    if not np.array_equal(overlay, small):
+        alt = "the same part with the detector's anomaly map laid over it"
+        pictures.append(Picture(rgb=overlay, alt=alt, caption="heatmap"))
+    if crop_box_xyxy is not None and (contours or not shows_all):
         crop = thumbnail(cut_out(image, crop_box_xyxy), max_side_px=max_side_px)
         pictures.append(Picture(rgb=crop, alt="the crop that the language model saw", caption="crop"))
     return tuple(pictures)

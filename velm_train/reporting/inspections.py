@@ -128,7 +128,10 @@ def _read(path: Path) -> tuple[list[Inspection], bool]:
     except OSError as error:
         raise ArtifactError(f"{path} cannot be read: {error.strerror}") from error
     end = content.rfind(b"\n") + 1
-    lines = content[:end].decode().splitlines()
+    try:
+        lines = content[:end].decode().splitlines()
+    except UnicodeDecodeError as error:
+        raise ArtifactError(f"{path} is damaged ({error}); remove the file") from error
     if lines and lines[0] != _HEADER:
         raise ArtifactError(f"{path}: first line {lines[0][:80]!r}, expected {_HEADER}; make the file again")
     return [_row(path, number, line) for number, line in enumerate(lines[1:], start=2)], end < len(content)

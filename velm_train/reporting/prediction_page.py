@@ -32,7 +32,7 @@ SECTIONS: tuple[tuple[Verdict, str, str], ...] = (
         "Flagged by the gate; the likeliest answer is less sure than asked for. Look at these.",
     ),
     ("no defect", "No defect after all", "Flagged by the gate; the model takes it for a false alarm."),
-    ("unreadable", "Not inspected", "Files about which nothing can be said."),
+    ("unreadable", "Unreadable", "Files about which nothing can be said."),
     ("good", "Good", "Let pass by the gate; the model was never asked."),
 )
 """Verdicts in the order of interest, with heading and meaning."""
@@ -95,9 +95,14 @@ def draw(image: RGBImage, row: Inspection) -> DrawnPicture:
     )
 
 
+def counted(number: int, *, kind: str = "") -> str:
+    """Returns a number of pictures in words."""
+    return f"{number} {kind}{'picture' if number == 1 else 'pictures'}"
+
+
 def verdict_table(summary: InspectionSummary) -> Table:
     """Returns the counts for the terminal."""
-    table = Table(title=f"{summary.num_pictures} pictures")
+    table = Table(title=counted(summary.num_pictures))
     table.add_column("verdict")
     table.add_column("pictures", justify="right")
     for verdict, _, _ in SECTIONS:
@@ -119,11 +124,11 @@ def sentences(content: PredictionContent) -> list[str]:
     if seen:
         listed = ", ".join(f"{number} as {role}" for role, number in seen.items())
         said.append(
-            f"{sum(seen.values())} of these files are the run's own ({listed}): detector or model have seen them, so "
-            "their p-values mean nothing."
+            f"The run's own among these files: {sum(seen.values())} ({listed}). Detector or model have seen them, so "
+            "that their p-values mean nothing."
         )
     if summary.num_reused:
-        said.append(f"{summary.num_reused} rows were made by an earlier command and are repeated here.")
+        said.append(f"Made by an earlier command and repeated here: {summary.num_reused} of {summary.num_pictures}.")
     return [sentence for sentence in said if sentence]
 
 
@@ -132,12 +137,12 @@ def time_sentence(summary: InspectionSummary) -> str:
     expected = summary.expected_time
     if expected is None:
         return ""
-    counted = f"{expected.num_flagged} of {expected.num_pictures} pictures flagged"
+    flagged = f"flagged: {expected.num_flagged} of {expected.num_pictures}"
     if expected.model_seconds is None:
-        return f"Expected time a picture: t_gate = {expected.gate_seconds:.3f} s ({counted}: t_model is not known)"
+        return f"Expected time a picture: t_gate = {expected.gate_seconds:.3f} s ({flagged}; t_model is not known)"
     return (
         f"Expected time a picture: t_gate + P(pass) t_model = {expected.gate_seconds:.3f} s + "
-        f"{expected.pass_share:.3f} x {expected.model_seconds:.3f} s = {expected.seconds:.3f} s ({counted})"
+        f"{expected.pass_share:.3f} x {expected.model_seconds:.3f} s = {expected.seconds:.3f} s ({flagged})"
     )
 
 
@@ -146,10 +151,15 @@ def drift_sentences(summary: InspectionSummary) -> list[str]:
     said = []
     for one in summary.drift:
         figures = (
-            f"KS = {one.statistic:.2f}, p = {one.p_value:.2g}, {one.num_new} new pictures against "
+            f"KS = {one.statistic:.2f}, p = {one.p_value:.2g}, {counted(one.num_new, kind='new ')} against "
             f"{one.num_calibration} calibration scores"
         )
-        if one.drifted:
+        if one.too_few:
+            said.append(
+                f"Too few pictures of {one.category} to tell whether scores have drifted ({figures}): p is "
+                f"{one.least_p_value:.2g} at the least with so few, and drift is reported from {one.level:g} down."
+            )
+        elif one.drifted:
             said.append(
                 f"Drift in {one.category}: scores are not like those of the good parts that set the threshold "
                 f"({figures}). Many defects do the same to this test; if the parts are good, calibrate on newer ones."
@@ -199,6 +209,10 @@ class PredictionView:
     def __init__(self, content: PredictionContent) -> None:
         """Remembers the content."""
         self._content = content
+
+    def title(self) -> str:
+        """Returns the heading of the page."""
+        return f"{counted(self._content.summary.num_pictures)}, judged by {self._content.title}"
 
     def sections(self) -> list[tuple[Verdict, str, str, list[Inspection]]]:
         """Returns verdict, heading, meaning and rows of every verdict that occurs."""

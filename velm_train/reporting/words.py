@@ -81,10 +81,10 @@ def defect_sentence(group: GroupScores) -> str:
         return "No defective part was tested."
     right, wrong, as_good, unnamed = out_of_hundred([score.value or 0.0 for score in scores])
     sentence = (
-        f"Of 100 defective parts, {right} {_are(right)} stopped and named right, {wrong} {_are(wrong)} stopped under a "
+        f"Of 100 defective parts, {right} {_are(right)} flagged and named right, {wrong} {_are(wrong)} flagged under a "
         f"wrong name{',' if unnamed else ' and'} {as_good} {'passes' if as_good == 1 else 'pass'} as good"
     )
-    return sentence + (f", and {unnamed} {_are(unnamed)} stopped without a name." if unnamed else ".")
+    return sentence + (f", and {unnamed} {_are(unnamed)} flagged without a name." if unnamed else ".")
 
 
 def _are(number: int) -> str:
@@ -93,23 +93,23 @@ def _are(number: int) -> str:
 
 def normal_sentence(group: GroupScores) -> str:
     """Says what becomes of 100 good parts, in plain words."""
-    stopped = group.outcomes.normals_stopped
-    if stopped.value is None:
+    alarms = group.outcomes.normals_stopped
+    if alarms.value is None:
         return "No good part was tested."
-    number = round(100 * stopped.value)
-    if number == 0 and stopped.k:
-        return f"Of 100 good parts, fewer than one is stopped wrongly ({stopped.k} of {stopped.n})."
-    return f"Of 100 good parts, {number} {_are(number)} stopped wrongly."
+    number = round(100 * alarms.value)
+    if number == 0 and alarms.k:
+        return f"Of 100 good parts, fewer than one ends as a false alarm ({alarms.k} of {alarms.n})."
+    return f"Of 100 good parts, {number} {'ends' if number == 1 else 'end'} as a false alarm."
 
 
 def evidence_sentence(group: GroupScores) -> str:
     """Says how sure the two sentences before it are."""
     parts = []
-    right, stopped = group.outcomes.defects_named_right, group.outcomes.normals_stopped
+    right, alarms = group.outcomes.defects_named_right, group.outcomes.normals_stopped
     if right.value is not None:
         parts.append(f"named right {right.k} of {right.n} defective parts, 95 % interval {interval(right)} in 100")
-    if stopped.value is not None:
-        parts.append(f"stopped {stopped.k} of {stopped.n} good parts, {interval(stopped)} in 100")
+    if alarms.value is not None:
+        parts.append(f"false alarms on {alarms.k} of {alarms.n} good parts, {interval(alarms)} in 100")
     return "Counted: " + "; ".join(parts) + "." if parts else ""
 
 

@@ -19,6 +19,23 @@ def test_padding_on_the_left_gives_the_loss_of_padding_on_the_right(look_twice, 
     right = make_batch(model, answer=3)
     truth = torch.rand(right.evidence.valid.shape)
     right = dataclasses.replace(right, evidence=dataclasses.replace(right.evidence, gt_scores=truth))
+    left = _padded_on_the_left(right)
+    torch.testing.assert_close(
+        model.training_output(left).language_loss_sum, model.training_output(right).language_loss_sum
+    )
+
+
+def test_padding_on_the_left_gives_the_scores_and_answers_of_padding_on_the_right(make_model, trained, make_batch):
+    model = trained(make_model())
+    right = make_batch(model)
+    left = _padded_on_the_left(right)
+    options = [[[5, 6], [7]], [[8, 9, 10]], [[11], [12, 13]]]
+    scores = [model.option_log_likelihoods(batch, options=options) for batch in (left, right)]
+    assert all(torch.equal(*rows) for rows in zip(*scores, strict=True))
+    assert model.generate(left, max_new_tokens=4) == model.generate(right, max_new_tokens=4)
+
+
+def _padded_on_the_left(right):
     shifts = (right.attention_mask == 0).sum(dim=1).tolist()
     moved = {
         name: torch.stack([row.roll(shift) for row, shift in zip(getattr(right, name), shifts, strict=True)])
@@ -26,9 +43,7 @@ def test_padding_on_the_left_gives_the_loss_of_padding_on_the_right(look_twice, 
     }
     left = dataclasses.replace(right, **moved)
     assert left.attention_mask[1, 0] == 0
-    torch.testing.assert_close(
-        model.training_output(left).language_loss_sum, model.training_output(right).language_loss_sum
-    )
+    return left
 
 
 def _tiled(batch):

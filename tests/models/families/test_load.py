@@ -48,32 +48,42 @@ def test_the_seed_decides_the_weights(family):
 def test_what_is_not_there_offline_is_named_with_the_way_to_fetch_it(tmp_path, monkeypatch):
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
     with pytest.raises(AssetError, match=r"models--Qwen--Nothing-3B .*hf download Qwen/Nothing-3B"):
-        load_family("Qwen/Nothing-3B", family="qwen2_5_vl", offline=True)
+        load_family("Qwen/Nothing-3B", family="qwen2_5_vl", dtype=torch.float32, offline=True)
 
 
 def test_what_is_no_hub_id_is_said(tmp_path):
     with pytest.raises(AssetError, match="neither a folder nor a hub id"):
-        load_family(str(tmp_path / "no" / "such" / "folder"), family="internvl", offline=True)
+        load_family(str(tmp_path / "no" / "such" / "folder"), family="internvl", dtype=torch.float32, offline=True)
 
 
 def test_a_folder_without_a_checkpoint_is_refused(tmp_path):
     with pytest.raises(AssetError, match="no checkpoint"):
-        load_family(str(tmp_path), family="internvl", offline=True)
+        load_family(str(tmp_path), family="internvl", dtype=torch.float32, offline=True)
 
 
 def test_a_checkpoint_without_weights_is_refused(tmp_path):
     parts = build_tiny("internvl")
     parts.vlm.config.save_pretrained(tmp_path)
     parts.processor.save_pretrained(tmp_path)
+    with pytest.raises(AssetError, match="holds no weights"):
+        load_family(str(tmp_path), family="internvl", dtype=torch.float32, offline=True)
+
+
+def test_damaged_weights_are_refused(tmp_path):
+    parts = build_tiny("internvl")
+    parts.vlm.save_pretrained(tmp_path)
+    parts.processor.save_pretrained(tmp_path)
+    weights = tmp_path / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:200])
     with pytest.raises(AssetError, match="cannot be loaded"):
-        load_family(str(tmp_path), family="internvl", offline=True)
+        load_family(str(tmp_path), family="internvl", dtype=torch.float32, offline=True)
 
 
 def test_another_family_is_refused(tmp_path):
     build_tiny("internvl").vlm.config.save_pretrained(tmp_path)
     assert json.loads((tmp_path / "config.json").read_text())["model_type"] == "internvl"
     with pytest.raises(ConfigError, match="internvl"):
-        load_family(str(tmp_path), family="smolvlm", offline=True)
+        load_family(str(tmp_path), family="smolvlm", dtype=torch.float32, offline=True)
 
 
 @pytest.mark.parametrize(
@@ -120,6 +130,7 @@ def test_bounds_of_qwen_are_areas(pictures, name):
         ("smolvlm", {"min_pixels": None, "max_pixels": 1}, "at least 4096"),
         ("qwen3_vl", {"min_pixels": None, "max_pixels": 1023}, "at least 1024"),
         ("qwen3_vl", {"min_pixels": 9000, "max_pixels": 4096}, "above model.hub.max_pixels"),
+        ("qwen3_vl", {"min_pixels": 32 * 32 * 41, "max_pixels": None}, "own largest area of 40960; lower it"),
     ],
 )
 def test_impossible_bounds_are_refused(name, bounds, message):
@@ -131,6 +142,29 @@ def test_default_levels_are_those_of_the_paper():
     assert default_levels(26) == (6, 12, 18, 24)
     assert default_levels(27) == (6, 12, 19, 25)
     assert default_levels(1) == (0,)
+
+
+def test_levels_lie_in_the_order_in_which_they_were_named(pictures, family):
+    def levels(*layers):
+        model = assemble_family(build_tiny(family), look_twice=OFF, lora=None, seed=0, level_layers=layers)
+        return dict(zip(model.writer.tap.level_layers, model.encode_views(pictures([(100, 150)])).levels, strict=True))
+
+    backwards, single = levels(3, 1), {**levels(1), **levels(2), **levels(3)}
+    assert len(single) >= 3
+    assert next(iter(backwards)) == (0 if family == "qwen3_vl" else 2)  # its deepstack blocks come first
+    assert all(torch.equal(backwards[layer], single[layer]) for layer in backwards)
+
+
+def test_a_level_between_deepstack_blocks_leaves_the_answers_of_qwen3_as_they_are(
+    make_family, make_prompts, logits_of_batch, pictures
+):
+    plain = make_family("qwen3_vl")
+    model = assemble_family(build_tiny("qwen3_vl"), look_twice=OFF, lora=None, seed=0, level_layers=(2,))
+    assert model.writer.tap.level_layers == (0, 2, 1)
+    views = [pictures([(100, 150)])]
+    assert torch.equal(
+        logits_of_batch(model, make_prompts(model, views)), logits_of_batch(plain, make_prompts(plain, views))
+    )
 
 
 @pytest.mark.parametrize("name", ["qwen2_5_vl", "qwen3_vl", "smolvlm"])

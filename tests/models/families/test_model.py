@@ -7,9 +7,9 @@ import pytest
 import torch
 
 from velm_train.core.errors import ConfigError, DataError
-from velm_train.models.families.padding import right_padded
 from velm_train.models.look_twice.adapter import LookTwiceSettings
 from velm_train.models.lora import LoraSettings
+from velm_train.models.padding import right_padded
 from velm_train.models.prefix import logits_of
 from velm_train.models.protocol import VisionLanguageModel
 
@@ -55,6 +55,9 @@ def test_the_side_of_the_padding_does_not_matter(looking, mixed, make_prompts, p
     assert losses[0].num_supervised == losses[1].num_supervised == 6
     assert torch.equal(losses[0].language_loss_sum, losses[1].language_loss_sum)
     assert looking.generate(left, max_new_tokens=4) == looking.generate(mixed, max_new_tokens=4)
+    options = [[[5, 6], [7]], [[8, 9, 10]], [[11], [12, 13]]]
+    scores = [looking.option_log_likelihoods(batch, options=options) for batch in (left, mixed)]
+    assert all(torch.equal(*rows) for rows in zip(*scores, strict=True))
 
 
 def test_the_loss_is_the_cross_entropy_of_the_answer(looking, mixed, logits_of_batch):

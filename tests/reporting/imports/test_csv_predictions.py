@@ -53,7 +53,16 @@ def test_a_line_is_counted_where_it_starts(read):
         ("", "is empty; at least one prediction"),
         ("  \n", "is empty; at least one prediction"),
         ("image_id,answer\n", "names columns but holds no row"),
-        ("image,answer\na,cut\n", "line 1: column 'image_id' is missing; did you mean it by 'image'?"),
+        (
+            "image,answer\na,cut\n",
+            "column 'image_id' is missing; did you mean it by 'image'? needed: image_id, answer; it has: image, answer",
+        ),
+        ("name,answer\na,cut\n", "line 1: column 'image_id' is missing; needed: image_id, answer; it has: name,"),
+        (
+            "image_id;answer\na;cut\n",
+            "line 1: column 'image_id' is missing; the columns are separated by ';', not by commas: save the file with",
+        ),
+        ("image_id\tanswer\na\tcut\n", "the columns are separated by '\\t', not by commas"),
         ("image_id,answer,answer\na,cut,cut\n", "line 1: column 'answer' is there twice"),
         ("image_id,answer\na,cut\nb\n", "line 3: 1 values for 2 columns"),
         ("image_id,answer\na,cut\nb,cut\na,bent\n", "line 4: 'a' is in line 2 too"),

@@ -30,6 +30,7 @@ from velm_train.models.look_twice.geometry import global_tiles, object_tokens
 from velm_train.models.lora import describe_lora, merged
 from velm_train.models.modes import evaluating
 from velm_train.models.option_scoring import score_options
+from velm_train.models.padding import right_padded
 from velm_train.models.prefix import Prefix, logits_of, positions_of, prefill
 from velm_train.models.protocol import LookTwiceOutput, TrainingOutput
 from velm_train.models.saving import AdapterDescription, WriteProcessor, load_adapter, save_adapter
@@ -184,6 +185,7 @@ class EmbeddedVLM(nn.Module):
     ) -> list[Float[torch.Tensor, " options"]]:
         """Scores each row's options after its prompt; see the protocol."""
         with evaluating(self):
+            batch = right_padded(batch)
             embeds, _ = self.embed(batch)
             return score_options(
                 self._causal_lm, inputs_embeds=embeds, attention_mask=batch.attention_mask, options=options
@@ -207,6 +209,7 @@ class EmbeddedVLM(nn.Module):
 
     def prefill(self, batch: Batch) -> Prefix:
         """Runs the prompts of a batch once, for responses to continue from."""
+        batch = right_padded(batch)
         embeds, _ = self.embed(batch)
         return prefill(self._causal_lm, inputs_embeds=embeds, attention_mask=batch.attention_mask)
 

@@ -71,6 +71,11 @@ def _bound_area(processor: ProcessorMixin, *, min_pixels: int | None, max_pixels
         "longest_edge": images.size["longest_edge"] if max_pixels is None else max_pixels,
     }
     if images.size["shortest_edge"] > images.size["longest_edge"]:
+        if min_pixels is not None:
+            raise ConfigError(
+                f"model.hub.min_pixels is {min_pixels}, above the checkpoint's own largest area of "
+                f"{images.size['longest_edge']}; lower it, or set model.hub.max_pixels"
+            )
         images.size = {"shortest_edge": images.size["longest_edge"], "longest_edge": images.size["longest_edge"]}
 
 

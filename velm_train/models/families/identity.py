@@ -11,7 +11,7 @@ from torch import nn
 from velm_train.core.hashing import sha256_json
 from velm_train.models.families.writer import ViewWriter
 
-ENCODING_VERSION = 1
+ENCODING_VERSION = 2
 """Raised when the same weights and pictures give other evidence."""
 
 _SAMPLED_BYTES = 2**20

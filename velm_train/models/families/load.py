@@ -7,6 +7,7 @@ from pathlib import Path
 import torch
 from huggingface_hub import constants, snapshot_download
 from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
+from safetensors import SafetensorError
 from transformers import AutoConfig, AutoModelForImageTextToText, AutoProcessor
 
 from velm_train.core.errors import AssetError, ConfigError
@@ -22,21 +23,19 @@ def load_family(
     model: str,
     *,
     family: FamilyName,
-    dtype: torch.dtype | None = None,
+    dtype: torch.dtype,
     attn_implementation: str = "sdpa",
-    device_map: str | dict[str, int | str] | None = None,
     revision: str | None = None,
     offline: bool = False,
 ) -> FamilyParts:
-    """Loads a checkpoint and its processor.
+    """Loads a checkpoint on the CPU, and its processor.
 
     Args:
         model: hub id such as "Qwen/Qwen2.5-VL-3B-Instruct", or a folder that holds a checkpoint.
         family: which family it is of.
-        dtype: of all weights; None for bfloat16 where CUDA is there and float32 elsewhere.
+        dtype: of all weights.
         attn_implementation: as transformers names them; option scoring needs one that takes a mask per pair of
             positions, "sdpa" or "eager".
-        device_map: where the weights go, as accelerate takes it; None for the CPU.
         revision: branch, tag or commit of the hub; not read for a folder.
         offline: True to use what is on disk alone, as HF_HUB_OFFLINE=1 does for every program.
 
@@ -44,26 +43,16 @@ def load_family(
         AssetError: if the checkpoint is not there or not whole, naming the folder and how to fetch it.
         ConfigError: if the checkpoint is of another family.
     """
-    folder = find_checkpoint(model, revision=revision, offline=offline)
-    try:
-        config = AutoConfig.from_pretrained(folder, local_files_only=True)
-    except (OSError, ValueError) as error:
-        raise AssetError(f"{folder} holds no checkpoint that transformers can read ({_line(error)})") from error
-    if config.model_type not in MODEL_TYPES[family]:
-        raise ConfigError(
-            f"model.family is {family!r}, but {model} is of type {config.model_type!r}; "
-            f"allowed for this family: {', '.join(MODEL_TYPES[family])}"
-        )
+    folder = require_checkpoint(model, family=family, revision=revision, offline=offline)
     try:
         processor = AutoProcessor.from_pretrained(folder, local_files_only=True)
         vlm = AutoModelForImageTextToText.from_pretrained(
             folder,
-            dtype=dtype or (torch.bfloat16 if torch.cuda.is_available() else torch.float32),
+            dtype=dtype,
             attn_implementation=attn_implementation,
-            device_map=device_map,
             local_files_only=True,
         )
-    except (OSError, ImportError, ValueError) as error:
+    except (OSError, ImportError, ValueError, SafetensorError) as error:
         raise AssetError(f"{model} cannot be loaded from {folder}: {_line(error)}") from error
     if processor.chat_template is not None:
         processor.tokenizer.chat_template = processor.chat_template
@@ -72,7 +61,32 @@ def load_family(
     )
 
 
-def find_checkpoint(model: str, *, revision: str | None, offline: bool) -> Path:
+def require_checkpoint(model: str, *, family: FamilyName, revision: str | None, offline: bool) -> Path:
+    """Returns the folder of a checkpoint of a family, fetched first if it has to be; no weights are read.
+
+    Raises:
+        AssetError: if it is not there, or no checkpoint.
+        ConfigError: if it is of another family.
+    """
+    folder = _find(model, revision=revision, offline=offline)
+    try:
+        config = AutoConfig.from_pretrained(folder, local_files_only=True)
+    except (OSError, ValueError) as error:
+        raise AssetError(
+            f"{folder} holds no checkpoint that transformers can read ({_line(error)}); name a folder with its "
+            "config.json, weights and processor"
+        ) from error
+    if config.model_type not in MODEL_TYPES[family]:
+        raise ConfigError(
+            f"model.family is {family!r}, but {model} is of type {config.model_type!r}; "
+            f"allowed for this family: {', '.join(MODEL_TYPES[family])}"
+        )
+    if not any(folder.glob("*.safetensors")):
+        raise AssetError(f"{folder} holds no weights (*.safetensors); copy the whole checkpoint there")
+    return folder
+
+
+def _find(model: str, *, revision: str | None, offline: bool) -> Path:
     """Returns the folder of a checkpoint, fetched first if it has to be and may be.
 
     Raises:

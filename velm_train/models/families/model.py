@@ -26,7 +26,6 @@ from velm_train.core.errors import ConfigError, DataError
 from velm_train.core.records import SizeHW
 from velm_train.models.families.decoder import PromptedLanguageModel, PromptInputs, rope_positions
 from velm_train.models.families.identity import model_identity
-from velm_train.models.families.padding import right_padded
 from velm_train.models.families.tap import FamilyTap, FirstLook, spread
 from velm_train.models.families.writer import INSPECT_TOKEN, ViewWriter
 from velm_train.models.generation import generate_greedily
@@ -34,6 +33,7 @@ from velm_train.models.look_twice.adapter import LookTwice
 from velm_train.models.lora import describe_lora, has_lora, merged
 from velm_train.models.modes import evaluating
 from velm_train.models.option_scoring import score_options
+from velm_train.models.padding import right_padded
 from velm_train.models.prefix import Prefix, logits_of, positions_of, prefill
 from velm_train.models.protocol import LookTwiceOutput, TrainingOutput
 from velm_train.models.saving import AdapterDescription, load_adapter, save_adapter

@@ -7,6 +7,7 @@ views ─► read: the frozen tower ─► VisionEvidence ─► first_look: row
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
@@ -148,20 +149,22 @@ def watching(
     bfloat16.
 
     Args:
-        outputs_of: modules in the order of the first list.
+        outputs_of: modules in the order of the first list, whatever the order in which they run.
         input_of: module whose first input goes to the second list.
     """
-    outputs: list[torch.Tensor] = []
+    outputs = [torch.empty(0)] * len(outputs_of)
     inputs: list[torch.Tensor] = []
 
-    def keep_output(_module: nn.Module, _args: tuple[Any, ...], output: torch.Tensor | tuple[Any, ...]) -> None:
-        outputs.append(output[0] if isinstance(output, tuple) else output)
+    def keep_output(
+        place: int, _module: nn.Module, _args: tuple[Any, ...], output: torch.Tensor | tuple[Any, ...]
+    ) -> None:
+        outputs[place] = output[0] if isinstance(output, tuple) else output
 
     def keep_input(module: nn.Module, args: tuple[Any, ...]) -> tuple[Any, ...]:
         inputs.append(args[0])
         return (args[0].to(next(module.parameters()).dtype), *args[1:])
 
-    handles = [module.register_forward_hook(keep_output) for module in outputs_of]
+    handles = [module.register_forward_hook(partial(keep_output, place)) for place, module in enumerate(outputs_of)]
     if input_of is not None:
         handles.append(input_of.register_forward_pre_hook(keep_input))
     try:

@@ -102,11 +102,9 @@ def read_table(path: Path, *, required: Sequence[str], optional: Sequence[str]) 
         raise DataError(f"{path}, line 1: column {twice[0]!r} is there twice; keep one")
     for name in required:
         if name not in header:
-            near = difflib.get_close_matches(name, header, n=1)
-            hint = f"; did you mean it by {near[0]!r}?" if near else ""
             raise DataError(
-                f"{path}, line 1: column {name!r} is missing{hint} needed: {', '.join(required)}; it has: "
-                f"{', '.join(header)}"
+                f"{path}, line 1: column {name!r} is missing; {_cause(name, header)}needed: {', '.join(required)}; it "
+                f"has: {', '.join(header)}"
             )
     rows = []
     for number, cells in lines:
@@ -118,6 +116,15 @@ def read_table(path: Path, *, required: Sequence[str], optional: Sequence[str]) 
         raise DataError(f"{path} names columns but holds no row; at least one is needed")
     known = {*required, *optional}
     return Table(lines=tuple(rows), unread_columns=tuple(name for name in header if name not in known))
+
+
+def _cause(missing: str, header: Sequence[str]) -> str:
+    """Returns what probably happened to a column, or "" if that cannot be told."""
+    separator = next((one for one in (";", "\t") if len(header) == 1 and one in header[0]), None)
+    if separator is not None:
+        return f"the columns are separated by {separator!r}, not by commas: save the file with commas; "
+    near = difflib.get_close_matches(missing, header, n=1)
+    return f"did you mean it by {near[0]!r}? " if near else ""
 
 
 def _cells(path: Path, text: str) -> Iterator[tuple[int, list[str]]]:

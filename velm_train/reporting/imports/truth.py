@@ -4,7 +4,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from velm_train.core.errors import DataError
 from velm_train.core.records import NORMAL_DEFECT_TYPE
 from velm_train.reporting.imports.columns import read_table
 from velm_train.reporting.imports.raw import require_once
@@ -59,13 +58,7 @@ def numbered_id(category: str, kind: str, number: int) -> str:
 
 
 def types_by_category(pairs: Sequence[tuple[str, str]]) -> dict[str, tuple[str, ...]]:
-    """Returns category -> its defect types in alphabetical order, "good" left out, from pairs of both.
-
-    Raises:
-        DataError: if there is no pair.
-    """
-    if not pairs:
-        raise DataError("there is no labelled image; at least one is needed")
+    """Returns category -> its defect types in alphabetical order, "good" left out, from pairs of both."""
     return {
         category: tuple(sorted({kind for name, kind in pairs if name == category and kind != NORMAL_DEFECT_TYPE}))
         for category in sorted({name for name, _ in pairs})

@@ -2,9 +2,8 @@
 
 import dataclasses
 
-import torch
-
 from velm_train.core.batch import Batch
+from velm_train.models.prefix import is_right_padded
 
 
 def right_padded(batch: Batch) -> Batch:
@@ -13,11 +12,9 @@ def right_padded(batch: Batch) -> Batch:
     Args:
         batch: padded on the left, on the right, or both; returned itself if on the right already.
     """
-    real = batch.attention_mask.bool()
-    lengths = real.sum(dim=1, keepdim=True)
-    if torch.equal(real, torch.arange(real.shape[1], device=real.device) < lengths):
+    if is_right_padded(batch.attention_mask):
         return batch
-    order = (~real).int().argsort(dim=1, stable=True)
+    order = (batch.attention_mask == 0).int().argsort(dim=1, stable=True)
     return dataclasses.replace(
         batch,
         input_ids=batch.input_ids.gather(1, order),
