@@ -9,7 +9,7 @@ from PIL import Image
 
 from velm_train.assets.library import AssetLibrary
 from velm_train.cli.build_data import config_hash, datasets_of, joint_taxonomy, label_sets, make_manifest, make_taxonomy
-from velm_train.cli.build_detector import make_detector
+from velm_train.cli.build_detector import make_backbone_views, make_detector
 from velm_train.cli.build_model import (
     adapter_optimisation,
     alignment_optimisation,
@@ -27,6 +27,22 @@ from velm_train.core.artifacts import ArtifactStore
 from velm_train.core.errors import ConfigError
 from velm_train.core.progress import SilentProgress
 from velm_train.detectors.patchcore import PatchCore
+
+
+def test_backbone_of_the_gate_is_read_where_it_is_no_tower_of_the_model(assets: AssetLibrary) -> None:
+    picture = np.random.default_rng(0).integers(0, 256, (90, 120, 3), dtype=np.uint8)
+    views = make_backbone_views(load_config(["model=tiny_internvl"]), assets=assets)
+    assert views is not None
+    assert views.encode_views([picture]).final.shape == (1, 14 * 17, 384)
+    assert (
+        make_backbone_views(load_config(["model=tiny_internvl", "detector.layers=[block9]"]), assets=assets) is not None
+    )
+    assert make_backbone_views(load_config([]), assets=assets) is None
+    assert make_backbone_views(
+        load_config(["detector.backbone=timm/resnet18@random", "detector.layers=[stage2]"]), assets=assets
+    )
+    without = load_config(["model=tiny_internvl", "detector=maps", "detector.maps.folder=maps"])
+    assert make_backbone_views(without, assets=assets) is None
 
 
 @pytest.mark.parametrize("name", experiment_names())

@@ -58,7 +58,7 @@ def reader(store: ArtifactStore, progress, detections, gates, parts, model, view
         store=store,
         views={"felt, test": list(views.values())},
         map_sources=sources,
-        model=model,
+        encoder=model,
         contour_width_px=2,
         batch_size=2,
         progress=progress,

@@ -81,7 +81,7 @@ def encode(store: ArtifactStore, progress, sources, model) -> Encode:
             store=ArtifactStore(store.root, progress=progress),
             views=views,
             map_sources=told or sources,
-            model=model,
+            encoder=model,
             contour_width_px=contour_width_px,
             batch_size=2,
             progress=progress,

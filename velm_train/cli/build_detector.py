@@ -7,11 +7,13 @@ from pathlib import Path
 import torch
 
 from velm_train.assets.library import AssetLibrary
-from velm_train.backbones.load import load_backbone
+from velm_train.backbones.load import BACKBONE_NAMES, load_backbone
 from velm_train.backbones.protocol import Backbone
 from velm_train.config import Config
 from velm_train.config.detectors import AnomalibConfig, DetectorConfig, MapsConfig
+from velm_train.config.model import EMBEDDED
 from velm_train.detectors.protocol import Detector
+from velm_train.pipeline.backbone_views import BackboneViews
 
 logger = logging.getLogger(__name__)
 
@@ -23,14 +25,38 @@ def make_detector(config: Config, *, assets: AssetLibrary) -> Callable[[], Detec
         ConfigError: if the backbone does not have the layers, or a setting does not suit the detector.
         AssetError: if weights cannot be had.
     """
-    detector = config.detector
-    device = torch.device("cuda" if config.trainer.accelerator == "gpu" else "cpu")
+    detector, device = config.detector, _device(config)
     make = _maker(detector, seed=config.seed, device=device, assets=assets)
     if detector.num_folds == 0:
         return make
     from velm_train.detectors.folds import KFoldDetector
 
     return lambda: KFoldDetector(make, num_folds=detector.num_folds, seed=config.seed)
+
+
+def make_backbone_views(config: Config, *, assets: AssetLibrary) -> BackboneViews | None:
+    """Returns the detector's backbone as an encoder of views.
+
+    None where it would say nothing new: the detector has no backbone of ours, or it is a tower of the model itself.
+
+    Raises:
+        AssetError: if weights cannot be had.
+    """
+    detector = config.detector
+    shared = config.model.family == EMBEDDED and detector.backbone in BACKBONE_NAMES
+    if shared or detector.maps is not None or detector.anomalib is not None:
+        return None
+    return BackboneViews(
+        load_backbone(detector.backbone, assets=assets, device=_device(config)),
+        layers=detector.layers,
+        input_hw=(detector.input_height_px, detector.input_width_px),
+        half_precision=detector.half_precision,
+        device=_device(config),
+    )
+
+
+def _device(config: Config) -> torch.device:
+    return torch.device("cuda" if config.trainer.accelerator == "gpu" else "cpu")
 
 
 def _maker(

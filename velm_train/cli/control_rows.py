@@ -1,27 +1,19 @@
 """A finished run in; the rows that stand beside it out: what other evidence, other weights or none at all would say."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict
 
-import numpy as np
 import torch
 
 from velm_train.cli.asking import Asker, asked_images, scorer_of
 from velm_train.cli.build_model import make_device, make_renderer, make_untuned
+from velm_train.cli.classifier_rows import CLASSIFIER_ROWS, classifier_rows
 from velm_train.cli.instruct import Material
 from velm_train.cli.prepare import Looked
 from velm_train.cli.teach import Taught
 from velm_train.cli.workshop import Workshop
 from velm_train.core.hashing import sha256_json
-from velm_train.core.records import InstructionSample, Prediction, View
-from velm_train.evaluation.baselines import (
-    LinearProbe,
-    NearestPrototype,
-    baseline_predictions,
-    fit_linear_probe,
-    fit_prototypes,
-    pool,
-)
+from velm_train.core.records import Prediction
 from velm_train.evaluation.controls import blank_lookup, stratified_part
 from velm_train.evaluation.free_text import Responder
 from velm_train.evaluation.gated import GatedImage as AskedImage
@@ -36,6 +28,8 @@ ROW_NAMES = {
     "image_blind": "image-blind (grey picture)",
     "linear_probe": "linear probe",
     "prototype": "nearest prototype",
+    "detector_probe": "linear probe on the detector's backbone",
+    "detector_prototype": "nearest prototype on the detector's backbone",
     "prior_corrected": "without the words' own likelihood",
     "free_text": "answers written, strictly read",
 }
@@ -57,9 +51,9 @@ def control_row(
 ) -> list[System]:
     """Returns the rows of one baseline; none where it makes no sense for this model."""
     title = ROW_NAMES[name]
-    if name in {"linear_probe", "prototype"}:
-        rows = _classifier_rows(shop, name, images, material, taught, inputs=asker.inputs)
-        return [System(name=title, predictions=rows)]
+    if name in CLASSIFIER_ROWS:
+        rows = classifier_rows(shop, name, images, looked, material, own=taught.features, inputs=asker.inputs)
+        return [System(name=title, predictions=rows)] if rows else []
     if name == "look_twice_off":
         if taught.model.look_twice is None:
             return []
@@ -155,45 +149,3 @@ def _partial_row(
 
 def _part_note(part: Sequence[AskedImage], images: Sequence[AskedImage]) -> str:
     return "" if len(part) == len(images) else PART_NOTE
-
-
-def _classifier_rows(
-    shop: Workshop,
-    name: str,
-    images: Sequence[AskedImage],
-    material: Material,
-    taught: Taught,
-    *,
-    inputs: Mapping[str, str],
-) -> list[Prediction]:
-    """Fits one classifier over all training crops and names every flagged image with it."""
-    crops = {
-        (view.image_id, view.box_xyxy): (view, sample.provenance["answer_defect_type"])
-        for sample in material.samples
-        for view in sample.views
-        if view.kind == "crop"
-    }
-    features = np.stack([pool(taught.features(view)) for view, _ in crops.values()])
-    types = [answer for _, answer in crops.values()]
-    groups = [image_id for image_id, _ in crops]
-    classifier: LinearProbe | NearestPrototype
-    if name == "linear_probe":
-        classifier = fit_linear_probe(features, types, groups=groups, seed=shop.config.seed)
-    else:
-        classifier = fit_prototypes(features, types)
-    test = {
-        image_id: np.stack([pool(taught.features(_crop_of(orders[0]))) for orders in regions])
-        for image_id, regions in material.questions.items()
-    }
-    return baseline_predictions(
-        images,
-        features=test,
-        classifiers=dict.fromkeys({image.category for image in images}, classifier),
-        hashes={**inputs, "model": name},
-    )
-
-
-def _crop_of(question: InstructionSample) -> View:
-    """Returns the view a classifier looks at: the crop, or the last view where the question shows none."""
-    crops = [view for view in question.views if view.kind == "crop"]
-    return crops[0] if crops else question.views[-1]

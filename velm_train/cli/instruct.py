@@ -1,6 +1,6 @@
 """From gated images to what the model is taught and asked: samples, questions, features, batches."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -19,7 +19,7 @@ from velm_train.core.artifacts import StageKey
 from velm_train.core.batch import Batch
 from velm_train.core.errors import GateError
 from velm_train.core.hashing import sha256_json
-from velm_train.core.records import GatePolicy, InstructionSample, View
+from velm_train.core.records import GatePolicy, ImageRecord, InstructionSample, View
 from velm_train.instructions.finding import Finding
 from velm_train.instructions.store import sample_to_json, write_samples
 from velm_train.models.build import BuiltModel
@@ -118,16 +118,25 @@ def reads_ground_truth(shop: Workshop) -> bool:
     return shop.config.look_twice.source == "oracle" or shop.config.look_twice.mask_weight > 0
 
 
+def map_sources(looked: Looked, *, records: Mapping[str, ImageRecord]) -> dict[str, MapSource]:
+    """Returns where the map scores of every image come from.
+
+    Args:
+        looked: detections and gates.
+        records: image_id -> record of the images whose ground truth may be read.
+    """
+    return {
+        image_id: MapSource(detection=detection, gate=looked.gates[category], gt_record=records.get(image_id))
+        for category, found in looked.detections.items()
+        for image_id, detection in found.detections.items()
+    }
+
+
 def encode(
     shop: Workshop, prepared: Prepared, looked: Looked, material: Material, *, model: BuiltModel
 ) -> FeatureReader:
     """Runs the frozen towers over every view of the training samples and the test questions, once."""
     records = {record.image_id: record for record in prepared.records} if reads_ground_truth(shop) else {}
-    sources = {
-        image_id: MapSource(detection=detection, gate=looked.gates[category], gt_record=records.get(image_id))
-        for category, found in looked.detections.items()
-        for image_id, detection in found.detections.items()
-    }
     test = [sample for regions in material.questions.values() for orders in regions for sample in orders]
     views: dict[str, list[View]] = {}
     for purpose, samples in (("training", material.samples), ("test", tuple(test))):
@@ -138,8 +147,8 @@ def encode(
         return build_features(
             store=shop.store,
             views=views,
-            map_sources=sources,
-            model=model,
+            map_sources=map_sources(looked, records=records),
+            encoder=model,
             contour_width_px=shop.config.regions.contour_width_px,
             batch_size=shop.config.model.encode_batch_size,
             progress=shop.progress,

@@ -13,6 +13,8 @@ BALANCES = get_args(Balance)
 BASELINES = (
     "linear_probe",
     "prototype",
+    "detector_probe",
+    "detector_prototype",
     "untuned",
     "image_blind",
     "look_twice_off",

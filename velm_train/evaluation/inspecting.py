@@ -244,7 +244,7 @@ def _encode(
         store=ArtifactStore(scratch, progress=SilentProgress()),
         views=views,
         map_sources=sources,
-        model=asked.model,
+        encoder=asked.model,
         contour_width_px=looking.contour_width_px,
         batch_size=asked.encode_batch_size,
         progress=SilentProgress(),

@@ -14,13 +14,15 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, UInt8
 
 from velm_train.collation.collate import ViewFeatures, split_views
 from velm_train.core.artifacts import ArtifactStore, StageKey, require_free_disk, write_atomic
+from velm_train.core.batch import VisionEvidence
 from velm_train.core.errors import DataError
 from velm_train.core.hashing import sha256_json
 from velm_train.core.images import cut_out, read_gt_masks, read_rgb
@@ -28,12 +30,30 @@ from velm_train.core.progress import Advance, Progress
 from velm_train.core.records import Detection, ImageRecord, SizeHW, View
 from velm_train.core.shapes import AnomalyMap, RGBImage
 from velm_train.gating.gate import CalibratedGate
-from velm_train.models.protocol import VisionLanguageModel
 from velm_train.pipeline.feature_files import FeatureFile, FeatureWriter
 from velm_train.regions.overlay import WHOLE_BOX, draw_contour, pool_map
 
 FEATURES_VERSION = 2
 _SECONDS_NAME = "seconds.json"
+
+
+@runtime_checkable
+class ViewEncoder(Protocol):
+    """What is frozen and looks at views: a vision-language model's tower, or a detector's backbone."""
+
+    @property
+    def evidence_identity(self) -> str:
+        """Hash of what `encode_views` depends on."""
+        ...
+
+    @property
+    def feature_dtype(self) -> torch.dtype:
+        """The type that keeps the features on disk."""
+        ...
+
+    def encode_views(self, views: Sequence[UInt8[np.ndarray, "_ _ 3"]]) -> VisionEvidence:
+        """Returns what it says about pictures of any size; `map_scores` are zero."""
+        ...
 
 
 def view_key(view: View) -> str:
@@ -177,7 +197,7 @@ def build_features(
     store: ArtifactStore,
     views: Mapping[str, Sequence[View]],
     map_sources: Mapping[str, MapSource],
-    model: VisionLanguageModel,
+    encoder: ViewEncoder,
     contour_width_px: int,
     batch_size: int,
     progress: Progress,
@@ -188,7 +208,7 @@ def build_features(
         store: where the artefacts lie.
         views: name of a set, such as a category and a role, -> its views; repeated views are computed once.
         map_sources: image_id -> detection and gate of its category, and the record if ground truth may be read.
-        model: its towers are loaded only if something has to be computed.
+        encoder: its towers are loaded only if something has to be computed.
         contour_width_px: line width of drawn contours.
         batch_size: views per forward pass.
         progress: shows one bar over all views.
@@ -200,11 +220,11 @@ def build_features(
             distinct = {view_key(view): view for view in members}
             if not distinct:
                 continue
-            key = _stage_key(name, distinct, map_sources, model=model, contour_width_px=contour_width_px)
+            key = _stage_key(name, distinct, map_sources, encoder=encoder, contour_width_px=contour_width_px)
             builder = _FeatureBuilder(
                 views=distinct,
                 map_sources=map_sources,
-                model=model,
+                encoder=encoder,
                 contour_width_px=contour_width_px,
                 batch_size=batch_size,
                 advance=advance,
@@ -220,7 +240,7 @@ def _stage_key(
     views: Mapping[str, View],
     map_sources: Mapping[str, MapSource],
     *,
-    model: VisionLanguageModel,
+    encoder: ViewEncoder,
     contour_width_px: int,
 ) -> StageKey:
     sources = {view.image_id: map_sources[view.image_id] for view in views.values()}
@@ -231,7 +251,7 @@ def _stage_key(
         stage="features",
         version=FEATURES_VERSION,
         inputs={"set": name, "views": list(views), "maps": maps},
-        settings={"evidence": model.evidence_identity, "contour_width_px": contour_width_px},
+        settings={"evidence": encoder.evidence_identity, "contour_width_px": contour_width_px},
     )
 
 
@@ -241,14 +261,14 @@ class _FeatureBuilder:
 
     views: Mapping[str, View]
     map_sources: Mapping[str, MapSource]
-    model: VisionLanguageModel
+    encoder: ViewEncoder
     contour_width_px: int
     batch_size: int
     advance: Advance
 
     def __call__(self, folder: Path) -> None:
         started = time.perf_counter()
-        with FeatureWriter(folder, dtype=self.model.feature_dtype) as writer:
+        with FeatureWriter(folder, dtype=self.encoder.feature_dtype) as writer:
             for number, (key, features) in enumerate(self._encoded()):
                 view = self.views[key]
                 map_scores = self.map_sources[view.image_id].scores(view, features)
@@ -263,6 +283,6 @@ class _FeatureBuilder:
         for start in range(0, len(members), self.batch_size):
             chunk = members[start : start + self.batch_size]
             pictures = [render_view(view, contour_width_px=self.contour_width_px) for _, view in chunk]
-            evidence = self.model.encode_views(pictures).to(torch.device("cpu"))
+            evidence = self.encoder.encode_views(pictures).to(torch.device("cpu"))
             yield from zip((key for key, _ in chunk), split_views(evidence), strict=True)
             self.advance(len(chunk))
