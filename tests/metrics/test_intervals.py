@@ -5,6 +5,7 @@ from math import comb
 
 import numpy as np
 import pytest
+from scipy import stats
 from scipy.stats import binomtest
 
 from velm_train.core.errors import DataError
@@ -30,6 +31,35 @@ def test_every_resample_keeps_the_size_of_every_stratum():
         assert (weights[:, strata == stratum].sum(axis=1) == size).all()
     assert (weights.mean(axis=0)[:3] - 1 < 0.2).all()
     assert weights.std() > 0.3
+
+
+@pytest.mark.parametrize("size", [2, 4, 30])
+def test_spread_of_a_mean_is_the_unbiased_one_however_small_the_strata(size):
+    values = np.random.default_rng(size).normal(size=(6, size))
+    strata = np.repeat(np.arange(6), size)
+    weights = stratified_weights(strata, num_bootstrap=20_000, seed=0)
+    resampled = weights @ values.ravel() / values.size
+    expected = (values.var(axis=1, ddof=1) / size).sum() / 6**2
+    assert resampled.mean() == pytest.approx(values.mean(), abs=4 * np.sqrt(expected / 20_000))
+    assert resampled.var() == pytest.approx(expected, rel=0.05)
+
+
+@pytest.mark.parametrize(("num_types", "size"), [(40, 3), (96, 4)])
+def test_interval_of_balanced_recall_covers_at_its_nominal_rate(num_types, size):
+    rng = np.random.default_rng(num_types)
+    truth = rng.beta(3, 1, size=num_types)
+    strata = np.repeat(np.arange(num_types), size)
+    weights = stratified_weights(strata, num_bootstrap=300, seed=0)
+    covered = 0
+    for _ in range(400):
+        hits = rng.random(len(strata)) < np.repeat(truth, size)
+        score = bootstrap_score(
+            lambda w, hits=hits: (w * hits).reshape(len(w), num_types, size).mean(axis=2).mean(axis=1),
+            weights,
+            n=len(strata),
+        )
+        covered += score.low <= truth.mean() <= score.high
+    assert stats.binom.ppf(0.001, 400, 0.95) <= covered <= stats.binom.ppf(0.999, 400, 0.95)
 
 
 def test_same_seed_same_resamples_and_zero_is_a_seed():
@@ -74,6 +104,22 @@ def test_all_right_falls_back_to_the_exact_interval_and_says_so():
     assert (score.value, score.high, score.interval) == (1.0, 1.0, "clopper-pearson")
     assert score.low == pytest.approx(0.025 ** (1 / 12))
     assert "exact interval" in score.note
+
+
+def test_one_image_a_type_gives_the_exact_interval_of_the_pooled_count():
+    hits = np.array([True, True, False, True, False, True])
+    weights = stratified_weights(np.arange(6), num_bootstrap=20, seed=0)
+    score = bootstrap_score(lambda w: w @ hits / 6, weights, n=6, hits=hits)
+    expected = binomtest(4, 6).proportion_ci(0.95, method="exact")
+    assert (score.low, score.high) == pytest.approx((expected.low, expected.high))
+    assert score.interval == "clopper-pearson"
+
+
+def test_no_interval_where_the_pooled_count_says_something_else():
+    hits = np.array([True] + [False] * 30)
+    weights = stratified_weights(np.arange(31), num_bootstrap=20, seed=0)
+    score = bootstrap_score(lambda w: (w[:, 0] * hits[0] + w[:, 1] * hits[1]) / 2, weights, n=31, hits=hits)
+    assert (score.value, score.low, score.interval) == (0.5, None, "none")
 
 
 @pytest.mark.parametrize(("first", "other"), [(0, 0), (3, 3), (1, 9), (12, 2)])

@@ -1,7 +1,7 @@
 """Columns and a metric go in; resampling weights, 95 % intervals and paired tests come out.
 
-A metric is a function of image weights: weight 1 everywhere gives the figure itself, the number of times an image
-was drawn gives a bootstrap resample. All resamples are computed at once, (R, n) weights to (R,) values.
+A metric is a function of image weights: weight 1 everywhere gives the figure itself, the weights of a bootstrap
+resample one resampled value. All resamples are computed at once, (R, n) weights to (R,) values.
 """
 
 from collections.abc import Callable
@@ -21,7 +21,7 @@ NO_SPREAD = 1e-12
 """Resamples that differ by less give no interval: one without width would look like certainty."""
 
 Weights = Float[np.ndarray, "R n"]
-"""How often each of n images counts in each of R resamples."""
+"""How much each of n images counts in each of R resamples, 0 or more; on average 1."""
 
 Values = Float[np.ndarray, " R"]
 """A metric's value in each resample; NaN where it is not defined."""
@@ -31,10 +31,12 @@ Metric = Callable[[np.ndarray], np.ndarray]
 
 
 def stratified_weights(strata: Int[np.ndarray, " n"], *, num_bootstrap: int, seed: int) -> Weights:
-    """Draws how often each image occurs in each resample.
+    """Draws how much each image counts in each resample, stratum by stratum.
 
-    Every stratum keeps its size, so no defect type vanishes. A stratum of one image never varies: intervals over
-    such types are too narrow, and the counts beside them say so.
+    Of the n images of a stratum n - 1 are drawn with replacement, and each counts n / (n - 1) times as often as it was
+    drawn (the rescaled bootstrap: Rao and Wu 1988; Rao, Wu and Yue 1992). Drawing n of n would make the variance too
+    small by that factor, a quarter at four images a type. Every stratum keeps its size, so no defect type vanishes.
+    A stratum of one image never varies: intervals over such types are too narrow, and the counts beside them say so.
 
     Raises:
         DataError: if fewer than 1 resample is asked for.
@@ -45,8 +47,9 @@ def stratified_weights(strata: Int[np.ndarray, " n"], *, num_bootstrap: int, see
     weights = np.empty((num_bootstrap, len(strata)), dtype=np.float64)
     for stratum in np.unique(strata):
         members = np.flatnonzero(strata == stratum)
-        equal = np.full(len(members), 1 / len(members))
-        weights[:, members] = rng.multinomial(len(members), equal, size=num_bootstrap)
+        num, drawn = len(members), max(1, len(members) - 1)
+        times = rng.multinomial(drawn, np.full(num, 1 / num), size=num_bootstrap)
+        weights[:, members] = times * (num / drawn)
     return weights
 
 
@@ -87,8 +90,8 @@ def bootstrap_score(
         n: images that the figure rests on.
         note: what was left out of the figure.
         hits: right or wrong per image, for metrics that average these. If every resample gives the same value (all
-            right, or all wrong), the percentile interval has no width; the exact interval of the pooled count
-            stands in for it. Without `hits` no interval is given then.
+            right, all wrong, or one image a stratum), the percentile interval has no width; the exact interval of
+            the pooled count stands in for it, if it holds the value. Without `hits` no interval is given then.
     """
     value = float(metric(np.ones((1, weights.shape[1])))[0])
     if np.isnan(value):
@@ -103,10 +106,10 @@ def bootstrap_score(
 
 def without_spread(value: float, *, n: int, note: str, hits: Bool[np.ndarray, " m"] | None = None) -> Score:
     """Returns a figure that is the same in every resample; arguments as of `bootstrap_score`."""
-    if hits is None or len(hits) == 0 or hits.all() != hits.any():
+    low, high = (1.0, 0.0) if hits is None or len(hits) == 0 else clopper_pearson(int(hits.sum()), len(hits))
+    if not low <= value <= high:
         text = _joined(note, "no interval: every resample gives the same value")
         return Score(value=value, low=None, high=None, n=n, k=None, interval="none", note=text)
-    low, high = clopper_pearson(int(hits.sum()), len(hits))
     text = _joined(note, "exact interval of the pooled count: every resample gives the same value")
     return Score(value=value, low=low, high=high, n=n, k=None, interval="clopper-pearson", note=text)
 
