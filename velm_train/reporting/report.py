@@ -148,14 +148,14 @@ class ReportView:
         return max(trivial, key=_named_right_share) if trivial else None
 
     def alarms(self) -> list[str]:
-        """Returns sentences about systems whose answers collapsed, trivial ones left out, or ignore the picture."""
-        answers = self.answers()
+        """Returns sentences about the run's answers if they ignore the picture or collapsed.
+
+        Other rows may: an image-blind one has to.
+        """
+        answers, collapse = self.answers(), self.run.scores.overall.collapse
         ignored = [] if answers is None else answers.alarms()
-        return ignored + [
-            f"{row.name}: answers collapsed onto few types ({row.scores.overall.collapse.note})."
-            for row in self._rows
-            if row.scores.overall.collapse.alarm and not row.trivial
-        ]
+        collapsed = f"{self.run.name}: answers collapsed onto few types ({collapse.note})."
+        return ignored + ([collapsed] if collapse.alarm else [])
 
     def answers(self) -> AnswersView | None:
         """Returns what there is to say about trust in answers, or None if nothing is known."""
