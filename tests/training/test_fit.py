@@ -1,9 +1,11 @@
 """The loop: equal losses however the window is cut, exact resume, checkpoints, interruption."""
 
 import csv
+import gc
 import os
 import signal
 import warnings
+import weakref
 from dataclasses import replace
 
 import numpy as np
@@ -11,6 +13,7 @@ import pytest
 import torch
 
 from velm_train.core.errors import ArtifactError
+from velm_train.training.checkpoints import STOP_SIGNALS
 from velm_train.training.fit import fit_adapter
 from velm_train.training.loggers import finish_loggers, make_loggers
 from velm_train.training.optimiser import Optimisation
@@ -123,6 +126,17 @@ def test_five_plus_five_steps_equal_ten_bitwise(tiny_model, tiny_data, cpu, outp
     assert second.num_steps == 10
     assert first.losses == second.losses
     assert_equal_weights(weights_of(whole), weights_of(fresh))
+
+
+def test_stop_signals_and_the_memory_are_given_back(tiny_model, tiny_data, cpu, output_in, tmp_path):
+    before = {number: signal.getsignal(number) for number in STOP_SIGNALS}
+    model = tiny_model()
+    left = weakref.ref(model)
+    fit_adapter(model, tiny_data.module(), optimisation=optimisation(2), engine=cpu, output=output_in(tmp_path))
+    assert {number: signal.getsignal(number) for number in STOP_SIGNALS} == before
+    del model
+    gc.collect()
+    assert left() is None
 
 
 def test_second_interrupt_stops_at_once_without_a_checkpoint(tiny_model, tiny_data, cpu, output_in, tmp_path):

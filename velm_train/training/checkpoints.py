@@ -6,9 +6,10 @@ import pickle
 import shutil
 import signal
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
-from typing import Any
 
 import pytorch_lightning as pl
 import torch
@@ -44,15 +45,14 @@ class CheckpointEveryN(pl.Callback):
         self.stop_signal: int | None = None
         self._every_n_steps = every_n_steps
         self._history = history
-        self._previous_handlers: dict[int, Any] = {}
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Takes over the stop signals; only the main thread may."""
+        """Takes over the stop signals; only the main thread may, and whoever starts the Trainer gives them back."""
         del trainer, pl_module
         if threading.current_thread() is not threading.main_thread():
             return
         for number in STOP_SIGNALS:
-            self._previous_handlers[number] = signal.signal(number, self._request_stop)
+            signal.signal(number, self._request_stop)
 
     def _request_stop(self, number: int, frame: FrameType | None) -> None:
         del frame
@@ -98,11 +98,23 @@ class CheckpointEveryN(pl.Callback):
             self._history.write()
         trainer.strategy.barrier("checkpoint")
 
-    def restore_signals(self) -> None:
-        """Gives the stop signals back to whoever had them."""
-        for number, handler in self._previous_handlers.items():
+
+@contextmanager
+def signals_given_back() -> Iterator[None]:
+    """Leaves the stop signals, after a `with` block, to whoever had them before.
+
+    The Trainer takes SIGTERM before any callback can see who had it, so that what a callback would give back is the
+    Trainer's own handler: it outlives the training, and swallows SIGTERM from then on.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    handlers = {number: signal.getsignal(number) for number in STOP_SIGNALS}
+    try:
+        yield
+    finally:
+        for number, handler in handlers.items():
             signal.signal(number, handler)
-        self._previous_handlers = {}
 
 
 def _replace(temporary: Path, final: Path) -> None:

@@ -18,7 +18,7 @@ from velm_train.core.progress import Progress
 from velm_train.models.protocol import VisionLanguageModel
 from velm_train.training.alignment import AlignmentLoss, AlignmentModule, Vocabulary
 from velm_train.training.callbacks import HISTORY_NAME, LossHistory, ProgressBridge, SeedEveryBatch, ThroughputMonitor
-from velm_train.training.checkpoints import CheckpointEveryN, find_checkpoint
+from velm_train.training.checkpoints import CheckpointEveryN, find_checkpoint, signals_given_back
 from velm_train.training.datamodule import SampleDataModule
 from velm_train.training.divergence import DivergenceReport
 from velm_train.training.module import InspectionModule
@@ -237,15 +237,11 @@ def _run(
     checkpoints: CheckpointEveryN,
 ) -> None:
     """Runs the Trainer; a signal that stopped it is raised again once everything is saved and closed."""
-    interrupt_handler = signal.getsignal(signal.SIGINT)
     try:
-        trainer.fit(module, datamodule=datamodule, ckpt_path=checkpoint, weights_only=True)
-    except SystemExit as error:
-        # Lightning turns KeyboardInterrupt into an exit and leaves Ctrl-C ignored.
-        signal.signal(signal.SIGINT, interrupt_handler)
+        with signals_given_back():
+            trainer.fit(module, datamodule=datamodule, ckpt_path=checkpoint, weights_only=True)
+    except SystemExit as error:  # what Lightning makes of KeyboardInterrupt
         raise KeyboardInterrupt from error
-    finally:
-        checkpoints.restore_signals()
     if checkpoints.stop_signal is not None:
         signal.raise_signal(checkpoints.stop_signal)  # the handler from before: KeyboardInterrupt, requeue, exit
         raise KeyboardInterrupt
