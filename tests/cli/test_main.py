@@ -1,7 +1,9 @@
 """From words to exit status: what the user can mend is one line and status 2, an interrupt is one line and 130."""
 
+import contextlib
 import errno
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Callable
@@ -102,6 +104,19 @@ def test_interrupt_is_one_line_and_status_130(fail_with) -> None:
 def run(*words: str) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "velm_train", *words]
     return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False, timeout=600)
+
+
+def test_interrupt_that_an_import_swallows_comes_after_it() -> None:
+    before = signal.getsignal(signal.SIGINT)
+    reached = []
+    with pytest.raises(KeyboardInterrupt), entry.interrupts_kept():
+        with contextlib.suppress(KeyboardInterrupt):  # as a library might
+            signal.raise_signal(signal.SIGINT)
+        reached.append("the end of the block")
+    assert reached
+    assert signal.getsignal(signal.SIGINT) is before
+    with entry.interrupts_kept():
+        pass
 
 
 def test_process_with_an_unknown_setting_ends_with_status_2_and_one_line() -> None:

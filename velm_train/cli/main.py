@@ -3,10 +3,12 @@
 import errno
 import logging
 import os
+import signal
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from types import FrameType
 from typing import NoReturn
 
 import hydra
@@ -59,6 +61,28 @@ def _failing_in_one_line() -> Iterator[None]:
         sys.exit(EXIT_INTERRUPTED)
 
 
+@contextmanager
+def interrupts_kept() -> Iterator[None]:
+    """Raises Ctrl-C at the end of a `with` block again if something within has swallowed it.
+
+    While libraries are imported it may fall into a callback of the interpreter or a broad `except`, where it is lost.
+    """
+    arrived: list[int] = []
+    before = signal.getsignal(signal.SIGINT)
+
+    def note(number: int, frame: FrameType | None) -> None:
+        arrived.append(number)
+        signal.default_int_handler(number, frame)
+
+    signal.signal(signal.SIGINT, note)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+    if arrived:
+        raise KeyboardInterrupt
+
+
 def _check_writable(folder: str) -> None:
     """Refuses an output folder that cannot be made or written before anything is loaded."""
     try:
@@ -75,7 +99,8 @@ def _check_writable(folder: str) -> None:
 def _job(composed: DictConfig) -> None:
     """Runs one task in the run folder that Hydra made."""
     with _failing_in_one_line():
-        from velm_train.cli.tasks import run_task
+        with interrupts_kept():
+            from velm_train.cli.tasks import run_task
 
         try:
             run_task(typed(composed), run_folder=Path(HydraConfig.get().runtime.output_dir))
