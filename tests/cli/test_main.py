@@ -109,14 +109,18 @@ def run(*words: str) -> subprocess.CompletedProcess[str]:
 def test_interrupt_that_an_import_swallows_comes_after_it() -> None:
     before = signal.getsignal(signal.SIGINT)
     reached = []
-    with pytest.raises(KeyboardInterrupt), entry.interrupts_kept():
-        with contextlib.suppress(KeyboardInterrupt):  # as a library might
-            signal.raise_signal(signal.SIGINT)
-        reached.append("the end of the block")
-    assert reached
+
+    def imported(*, interrupt: bool) -> None:
+        with entry.interrupts_kept():
+            with contextlib.suppress(KeyboardInterrupt):  # as a library might
+                signal.raise_signal(signal.SIGINT if interrupt else signal.SIGURG)
+            reached.append(interrupt)
+
+    imported(interrupt=False)
+    with pytest.raises(KeyboardInterrupt):
+        imported(interrupt=True)
+    assert reached == [False, True]
     assert signal.getsignal(signal.SIGINT) is before
-    with entry.interrupts_kept():
-        pass
 
 
 def test_process_with_an_unknown_setting_ends_with_status_2_and_one_line() -> None:
