@@ -13,9 +13,11 @@ import pytest
 from PIL import Image
 
 from velm_train.core.errors import ArtifactError, ConfigError, DataError
+from velm_train.core.hashing import sha256_file
 from velm_train.core.images import read_rgb
 from velm_train.core.inspection import GATE_STAGES, MODEL_STAGES, Inspection
 from velm_train.core.records import Prediction
+from velm_train.datasets.manifests import SplitManifest
 from velm_train.evaluation.inspector import Inspector as BatchInspector
 from velm_train.inspector import Inspector
 from velm_train.reporting.inspections import read_inspections
@@ -24,8 +26,15 @@ from velm_train.reporting.inspections import read_inspections
 @pytest.fixture(scope="module")
 def pictures(road) -> dict[Path, Prediction]:
     """File -> row, of every picture that the run was tested on."""
-    (textures,) = (road.artifacts / "textures").iterdir()
-    return {textures / row.image_id.split("/", 1)[1]: row for row in road.predictions}
+    known = {entry.image_id: entry.sha256 for entry in SplitManifest.load(road.folder / "split.json").entries}
+    places = {row.image_id: row.image_id.split("/", 1)[1] for row in road.predictions}
+    (textures,) = (  # other runs may have made other pictures of the same names
+        folder
+        for folder in (road.artifacts / "textures").iterdir()
+        if all((folder / place).is_file() for place in places.values())
+        and all(sha256_file(folder / place) == known[image_id] for image_id, place in places.items())
+    )
+    return {textures / places[row.image_id]: row for row in road.predictions}
 
 
 @pytest.fixture(scope="module")
