@@ -1,7 +1,9 @@
 """task=compare on run folders as a run leaves them: what is found, refused, tested, aggregated and written."""
 
+import contextlib
 import json
 import shutil
+import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -19,7 +21,7 @@ from velm_train.config.compare import CompareConfig
 from velm_train.core.comparison import ALL_IMAGES, Comparison
 from velm_train.core.errors import ArtifactError, ConfigError
 from velm_train.reporting.compare_file import read_comparison
-from velm_train.reporting.compare_wandb import read_wandb_folder
+from velm_train.reporting.compare_wandb import WandbRun, read_wandb_folder
 
 
 @pytest.fixture(scope="module")
@@ -159,6 +161,17 @@ def test_older_results_with_a_wrong_value_are_called_damaged(finished, compare, 
         compare(first, older)
 
 
+def read_when_written(folder: Path) -> WandbRun:
+    """Reads a run's folder; W&B's own process may still be writing when the run is said to be finished."""
+    for _ in range(100):
+        with contextlib.suppress(ArtifactError):
+            run = read_wandb_folder(folder)
+            if run.finished:
+                return run
+        time.sleep(0.1)
+    return read_wandb_folder(folder)
+
+
 def test_tables_reach_wandb_offline_and_a_wandb_folder_can_be_compared(finished, tmp_path: Path) -> None:
     first = finished("a", num_wrong=2)
     run = wandb.init(
@@ -187,7 +200,7 @@ def test_tables_reach_wandb_offline_and_a_wandb_folder_can_be_compared(finished,
     assert any("holds no predictions" in notice for notice in found.notices)
     assert not any("different machines" in notice for notice in found.notices), "W&B does not say which machine it was"
     (logged,) = (place / "wandb").glob("offline-run-*")
-    assert read_wandb_folder(logged).settings["task"]["name"] == "compare"
+    assert read_when_written(logged).settings["task"]["name"] == "compare"
     (table,) = logged.glob("files/media/table/comparison/runs_*.table.json")
     body = json.loads(table.read_text())
     row = dict(zip(body["columns"], body["data"][0], strict=True))

@@ -1,10 +1,14 @@
 """A real offline W&B run, written by the library itself, is read back; damaged and foreign files are refused."""
 
+import json
 import shutil
+import struct
+import zlib
 from pathlib import Path
 
 import pytest
 import wandb
+from wandb.proto.wandb_internal_pb2 import HistoryItem, HistoryRecord, Record, RunRecord
 
 from velm_train.core.errors import ArtifactError
 from velm_train.reporting.compare_wandb import is_wandb_folder, numbers, read_wandb_file, read_wandb_folder
@@ -43,6 +47,33 @@ def test_settings_summary_and_history_come_back(folder: Path) -> None:
     assert run.history[NUM_STEPS]["text"] == LONG_TEXT
     assert (run.summary["gate/image_auroc"], run.summary["best"]) == (0.75, 0.5)
     assert run.summary["loss/total"] == 2.0 / NUM_STEPS
+
+
+def fragment(kind: int, data: bytes) -> bytes:
+    """Writes a fragment of LevelDB's log format."""
+    return struct.pack("<IHB", zlib.crc32(data, zlib.crc32(bytes([kind]))), len(data), kind) + data
+
+
+def logged(text: str) -> bytes:
+    """Returns a logged step as W&B writes it."""
+    return bytes_of(Record(history=HistoryRecord(item=[HistoryItem(key="text", value_json=json.dumps(text))])))
+
+
+def bytes_of(record: Record) -> bytes:
+    return record.SerializeToString()
+
+
+def test_record_whose_first_fragment_had_room_for_its_header_alone_is_read(tmp_path: Path) -> None:
+    content = struct.pack("<4sHB", b":W&B", 0xBEE1, 0) + fragment(1, bytes_of(Record(run=RunRecord(run_id="r7"))))
+    room = 32768 - len(content) - 7 - 7  # for the data of a record, if one more header is to end with the block
+    (filling,) = {text for text in ("x" * num for num in range(room - 40, room)) if len(logged(text)) == room}
+    content += fragment(1, logged(filling)) + fragment(2, b"")
+    assert len(content) == 32768
+    content += fragment(4, logged("what comes after"))
+    path = tmp_path / "run-r7.wandb"
+    path.write_bytes(content)
+    run = read_wandb_file(path)
+    assert (run.run_id, [row["text"] for row in run.history]) == ("r7", [filling, "what comes after"])
 
 
 def test_only_finite_numbers_are_numbers() -> None:

@@ -118,14 +118,14 @@ def _records(path: Path) -> Iterator[bytes]:
         raise ArtifactError(f"{path} cannot be read: {error.strerror}") from error
     if len(content) < _FILE_HEADER.size or _FILE_HEADER.unpack_from(content) != _FILE_START:
         raise ArtifactError(f"{path} is no W&B file of the version that this program reads; copy it again")
-    payload = b""
+    begun: bytes | None = None  # may be empty: a first fragment may have no more room than for its header
     for kind, data in _fragments(content, path):
-        if (kind in (_FULL, _FIRST)) != (payload == b""):
+        if (kind in (_FULL, _FIRST)) != (begun is None):
             raise ArtifactError(f"{path} is damaged: a record has no beginning or no end; copy it again")
-        payload += data
+        begun = data if begun is None else begun + data
         if kind in (_FULL, _LAST):
-            yield payload
-            payload = b""
+            yield begun
+            begun = None
 
 
 def _fragments(content: bytes, path: Path) -> Iterator[tuple[int, bytes]]:
