@@ -28,9 +28,9 @@ def pictures(road) -> dict[Path, Prediction]:
     """File -> row, of every picture that the run was tested on."""
     known = {entry.image_id: entry.sha256 for entry in SplitManifest.load(road.folder / "split.json").entries}
     places = {row.image_id: row.image_id.split("/", 1)[1] for row in road.predictions}
-    (textures,) = (  # other runs may have made other pictures of the same names
+    textures = next(  # other runs may have made other pictures of the same names, or more of the same
         folder
-        for folder in (road.artifacts / "textures").iterdir()
+        for folder in sorted((road.artifacts / "textures").iterdir())
         if all((folder / place).is_file() for place in places.values())
         and all(sha256_file(folder / place) == known[image_id] for image_id, place in places.items())
     )
