@@ -121,7 +121,8 @@ def main() -> None:
         if not asks_hydra and not sweeps:
             config = load_config(overrides)
             if config.task.name in {"fetch", "doctor", "export"}:
-                from velm_train.cli.tasks import run_task
+                with interrupts_kept():
+                    from velm_train.cli.tasks import run_task
 
                 run_task(config, run_folder=None)
                 return

@@ -79,7 +79,7 @@ def run_free_text(
     progress: Progress,
     title: str = "write the answers",
 ) -> list[Prediction]:
-    """Lets the model write about every flagged image; images that the gate stopped never reach it.
+    """Lets the model write about every flagged image; images that the gate lets pass never reach it.
 
     Args:
         images: gated images.

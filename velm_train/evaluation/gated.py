@@ -53,7 +53,7 @@ class GatedImage:
         group: which part of the scoreboard the row counts in.
         gt_defect_type: copied into the row and read nowhere else; None on new images.
         anomaly_score: raw detector units.
-        questions: empty if the gate stopped the image; else every option order of every region asked about.
+        questions: empty if the gate lets the image pass; else every option order of every region asked about.
         seconds: stage name -> seconds spent on the image so far.
     """
 
@@ -72,7 +72,7 @@ class GatedImage:
         if self.decision.image_id != self.image_id:
             raise DataError(f"{self.image_id}: got the gate decision of {self.decision.image_id}")
         if self.decision.pred_label != bool(self.questions):
-            state = "flagged but without" if self.decision.pred_label else "stopped by the gate but with"
+            state = "flagged but without" if self.decision.pred_label else "let pass by the gate but with"
             raise DataError(f"{self.image_id}: {state} questions; only flagged images are asked about, and all of them")
         if any(question.region_index >= len(self.regions) for question in self.questions):
             raise DataError(f"{self.image_id}: a question names a region beyond the {len(self.regions)} there are")

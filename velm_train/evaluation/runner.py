@@ -66,7 +66,7 @@ def run_evaluation(
     progress: Progress,
     title: str = "name the defects",
 ) -> list[Prediction]:
-    """Names the defect of every flagged image; images that the gate stopped never reach the model.
+    """Names the defect of every flagged image; images that the gate lets pass never reach the model.
 
     Args:
         images: gated images; the truth in them is copied to the rows and nothing else.
@@ -83,7 +83,7 @@ def run_evaluation(
     pending = [image for image in images if image.image_id not in done]
     stopped = [image for image in pending if not image.decision.pred_label]
     flagged = [image for image in pending if image.decision.pred_label]
-    logger.info("%s: %d flagged, %d stopped by the gate, %d known", title, len(flagged), len(stopped), len(done))
+    logger.info("%s: %d flagged, %d let pass by the gate, %d known", title, len(flagged), len(stopped), len(done))
     rows: list[Prediction] = []
     with progress.stage(title, total=len(pending)) as advance:
         batches = [[stopped_row(image, hashes=hashes) for image in stopped]]

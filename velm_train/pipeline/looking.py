@@ -33,7 +33,7 @@ class GatedImage:
 
     Attributes:
         group: "seen" or "unseen" category.
-        regions: empty if the gate stopped the image.
+        regions: empty if the gate lets the image pass.
     """
 
     record: ImageRecord
