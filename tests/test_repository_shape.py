@@ -93,6 +93,10 @@ def test_functions_are_short_enough_to_read() -> None:
     assert too_long == []
 
 
+CALLED_BY_OTHERS = ["velm_train/models/packing/attention.py: _attend(**options)"]
+"""An attention function is handed whatever a decoder of transformers passes on, which differs between its versions."""
+
+
 def test_no_function_swallows_unknown_keywords() -> None:
     swallowing = [
         f"{shown(path)}: {node.name}(**{node.args.kwarg.arg})"
@@ -100,7 +104,7 @@ def test_no_function_swallows_unknown_keywords() -> None:
         for node in functions(path)
         if node.args.kwarg
     ]
-    assert swallowing == []
+    assert swallowing == CALLED_BY_OTHERS
 
 
 def test_annotations_are_real_objects() -> None:

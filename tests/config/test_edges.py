@@ -30,6 +30,8 @@ import pytest
         ("alignment.max_steps", 0),
         ("trainer.projector_learning_rate", 0.0),
         ("trainer.warmup_fraction", 1.0),
+        ("trainer.hard_share", 0.0),
+        ("trainer.augmentation.brightness", 0.99),
         ("evaluation.baselines", []),
         ("evaluation.bootstrap", 100),
     ],

@@ -34,7 +34,7 @@ def test_rslora_keeps_the_scale_of_the_default() -> None:
         (["lora=pissa", "lora.quantisation=nf4"], "lora.variant=pissa is not possible.*would undo pissa"),
         (["lora=pissa", "lora.quantisation=int8"], "lora.variant=pissa is not possible.*would undo pissa"),
         (["lora=dora", "lora.quantisation=int8"], "lora.variant=dora is not possible.*lora, rslora with .*=int8"),
-        (["lora.vision=true"], "lora.vision=True is not possible.*stored for all runs"),
+        (["lora.vision=true"], "lora.vision=True is not possible.*out of date after one step"),
         (["lora=qlora", "trainer.precision=16-mixed"], "trainer.precision=16-mixed .*bf16-mixed with .*=nf4"),
         (["lora.per_layer=[{layers: q_proj, r: 0, alpha: 8}]"], r"lora\.per_layer\.\*\.r=0"),
         (["lora.per_layer=[{layers: q_proj, r: 4, alpha: 0}]"], r"lora\.per_layer\.\*\.alpha=0"),

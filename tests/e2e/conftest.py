@@ -162,6 +162,17 @@ def run_again(road: Run, artifacts: Path, tmp_path: Path) -> Callable[..., Run]:
 
 
 @pytest.fixture
+def run_on(tmp_path: Path) -> Callable[..., Run]:
+    """Returns a function that runs with further settings on the artefacts of a folder."""
+
+    def run(artifacts: Path, *words: str) -> Run:
+        folder = tmp_path / f"run{len(list(tmp_path.iterdir()))}"
+        return run_in_process([*FAST, *words], artifacts=artifacts, folder=folder)
+
+    return run
+
+
+@pytest.fixture
 def run_alone(artifacts: Path, tmp_path: Path) -> Callable[..., Run]:
     """Returns a function that runs a task with these words and no others, on the artefacts of the first run."""
 

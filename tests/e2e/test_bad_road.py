@@ -38,7 +38,8 @@ def test_alpha_below_the_floor_names_number_and_floor(problem) -> None:
 def test_nearly_full_disk_is_met_before_the_features_are_computed(problem, monkeypatch) -> None:
     plain = shutil.disk_usage
     monkeypatch.setattr(shutil, "disk_usage", lambda path: plain(path)._replace(free=10**6))
-    message = problem(ResourceError, "task=train", "regions.contour_width_px=3", "logger=none")
+    words = ("task=train", "regions.contour_width_px=3", "trainer.feature_cache=on", "logger=none")
+    message = problem(ResourceError, *words)
     assert message.startswith("disk nearly full at ")
     assert message.endswith("free some space or set paths.artifacts to another disk")
 

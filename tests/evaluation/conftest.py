@@ -103,6 +103,7 @@ class CountingModel(nn.Module):
     feature_dtype = torch.float32
     num_second_look = 0
     max_context = 100
+    decoder = nn.Module()
 
     def __init__(self, table: dict[int, float]) -> None:
         super().__init__()
@@ -129,6 +130,10 @@ class CountingModel(nn.Module):
             valid=torch.ones(1, 2, dtype=torch.bool),
             map_scores=torch.zeros(1, 2),
         )
+
+    def evidence_shape(self, size_hw: tuple[int, int]) -> tuple[int, int]:
+        del size_hw
+        return 1, 2
 
     def view_token_ids(self, size_hw: tuple[int, int]) -> tuple[int, ...]:
         del size_hw

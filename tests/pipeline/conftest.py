@@ -1,5 +1,6 @@
 """Small parts of two categories on disk, a PatchCore on real features, and what it says about them."""
 
+import dataclasses
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -7,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from transformers import LlamaConfig, LlamaForCausalLM
 
 from velm_train.assets.library import AssetLibrary
 from velm_train.backbones.load import load_backbone
@@ -15,12 +17,21 @@ from velm_train.core.artifacts import ArtifactStore
 from velm_train.core.hashing import sha256_file
 from velm_train.core.images import write_png
 from velm_train.core.progress import SilentProgress
-from velm_train.core.records import ImageRecord, Role
+from velm_train.core.records import ImageRecord, Role, View
 from velm_train.detectors.patchcore import PatchCore
 from velm_train.detectors.settings import PatchCoreSettings
 from velm_train.gating.gate import CalibratedGate
+from velm_train.instructions.views import NO_CONTOUR, make_view
+from velm_train.models.build import assemble_embedded, embedded_towers
+from velm_train.models.embedded.embedded import EmbeddedVLM
+from velm_train.models.embedded.vision import VisionSettings
+from velm_train.models.look_twice.adapter import LookTwiceSettings
+from velm_train.models.lora import LoraSettings
 from velm_train.pipeline.detection import CategoryDetections, detect_categories
+from velm_train.pipeline.features import FeatureCache, FeatureReader, build_features
+from velm_train.pipeline.live_features import ViewEncoder
 from velm_train.pipeline.looking import RegionSettings, calibrate_gates
+from velm_train.pipeline.views import MapSource
 
 HEIGHT_PX, WIDTH_PX = 72, 96
 SPOT_XYXY = (60, 12, 78, 30)
@@ -171,3 +182,96 @@ def region_settings() -> RegionSettings:
     return RegionSettings(
         binarisation="threshold", min_area_px=20, merge_distance_px=4, max_regions=2, diffuse_fraction=0.6
     )
+
+
+CONTOUR = np.array([[60, 12], [77, 12], [77, 29], [60, 29]], dtype=np.int32)
+
+
+def make_model(assets: AssetLibrary) -> EmbeddedVLM:
+    """The real towers under a small language model of random weights, the same ones each time."""
+    config = LlamaConfig(
+        vocab_size=64, hidden_size=32, intermediate_size=48, num_hidden_layers=1, num_attention_heads=2
+    )
+    torch.manual_seed(0)
+    return assemble_embedded(
+        towers=embedded_towers(
+            assets=assets,
+            settings=VisionSettings(cnn_px=64, vit_px=56, level_layers=("block3", "block6"), first_look_grid=1),
+        ),
+        language_model=LlamaForCausalLM(config),
+        language_model_name="small",
+        language_model_identity="small",
+        look_twice=LookTwiceSettings(source="off"),
+        lora=LoraSettings(r=2),
+        seed=0,
+    )
+
+
+@pytest.fixture(scope="session")
+def model(assets: AssetLibrary) -> EmbeddedVLM:
+    return make_model(assets)
+
+
+@pytest.fixture
+def new_model(assets: AssetLibrary) -> Callable[[], EmbeddedVLM]:
+    """Returns a function that makes one that a test may train."""
+    return lambda: make_model(assets)
+
+
+@pytest.fixture
+def sources(detections, gates) -> dict[str, MapSource]:
+    return {
+        image_id: MapSource(detection=detection, gate=gates[category])
+        for category, found in detections.items()
+        for image_id, detection in found.detections.items()
+    }
+
+
+@pytest.fixture
+def query(parts) -> View:
+    return make_view("query", parts.one("felt", "test/spot/001.png"), box_xyxy=None, contour=NO_CONTOUR)
+
+
+@pytest.fixture
+def crop(parts) -> View:
+    record: ImageRecord = parts.one("felt", "test/spot/001.png")
+    return make_view("crop", record, box_xyxy=(50, 8, 86, 40), contour=NO_CONTOUR)
+
+
+@pytest.fixture
+def outlined(parts) -> View:
+    return make_view("query_contour", parts.one("felt", "test/spot/001.png"), box_xyxy=None, contour=CONTOUR)
+
+
+Encode = Callable[..., FeatureReader]
+
+
+@pytest.fixture
+def encode(store: ArtifactStore, progress, sources, model) -> Encode:
+    def run(
+        views: dict[str, list[View]],
+        *,
+        contour_width_px: int = 2,
+        told: dict[str, MapSource] | None = None,
+        cache: FeatureCache = "on",
+        any_view: bool = False,
+    ) -> FeatureReader:
+        return build_features(
+            store=ArtifactStore(store.root, progress=progress),
+            views=views,
+            encoder=ViewEncoder(
+                tower=model, map_sources=told or sources, contour_width_px=contour_width_px, batch_size=2
+            ),
+            cache=cache,
+            progress=progress,
+            any_view=any_view,
+        )
+
+    return run
+
+
+@pytest.fixture
+def told(sources, parts) -> dict[str, MapSource]:
+    """The same sources with leave to read the masks."""
+    records = {record.image_id: record for record in parts.records}
+    return {key: dataclasses.replace(source, gt_record=records[key]) for key, source in sources.items()}

@@ -40,6 +40,7 @@ def test_features_are_the_detectors_patches(backbone, pictures) -> None:
     assert evidence.final.shape == (2, 4 * 6, 2 * 384)
     assert evidence.grid_hw.tolist() == [[4, 6], [4, 6]]
     assert evidence.levels.numel() == 0
+    assert make(backbone).evidence_shape((40, 70)) == (1, 4 * 6)
     assert evidence.valid.all()
     assert evidence.view_index.tolist() == [0, 1]
 

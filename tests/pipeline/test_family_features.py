@@ -19,7 +19,9 @@ from velm_train.models.families.model import HFVisionLanguageModel
 from velm_train.models.families.writer import INSPECT_TOKEN
 from velm_train.models.look_twice.adapter import LookTwiceSettings
 from velm_train.models.look_twice.geometry import token_boxes
-from velm_train.pipeline.features import FeatureReader, MapSource, build_features, render_view
+from velm_train.pipeline.features import FeatureReader, build_features
+from velm_train.pipeline.live_features import ViewEncoder
+from velm_train.pipeline.views import MapSource, render_view
 
 TINY = HubSettings(
     path=None,
@@ -57,10 +59,8 @@ def reader(store: ArtifactStore, progress, detections, gates, parts, model, view
     return build_features(
         store=store,
         views={"felt, test": list(views.values())},
-        map_sources=sources,
-        encoder=model,
-        contour_width_px=2,
-        batch_size=2,
+        encoder=ViewEncoder(tower=model, map_sources=sources, contour_width_px=2, batch_size=2),
+        cache="on",
         progress=progress,
     )
 
@@ -112,6 +112,11 @@ def test_features_are_what_the_tower_says_bit_by_bit(reader, model, views) -> No
     assert torch.equal(found.levels, direct.levels[:, tiles, :num_tokens])
     assert torch.equal(found.tile_xyxy, direct.tile_xyxy[tiles])
     assert torch.equal(found.valid, direct.valid[tiles, :num_tokens])
+
+
+def test_shape_of_the_features_is_known_from_the_size_of_a_view(reader, model, views) -> None:
+    for view in views.values():
+        assert model.evidence_shape(view.size_hw) == tuple(reader(view).valid.shape)
 
 
 def test_maps_and_masks_are_pooled_where_each_token_lies(reader, views, detections, gates) -> None:

@@ -1,93 +1,16 @@
 """What the frozen towers say about a view is computed once, and read back as it was."""
 
 import dataclasses
-from collections.abc import Callable
 
 import numpy as np
 import pytest
 import torch
-from transformers import LlamaConfig, LlamaForCausalLM
 
-from velm_train.assets.library import AssetLibrary
-from velm_train.core.artifacts import ArtifactStore
 from velm_train.core.errors import DataError
 from velm_train.core.images import read_rgb
-from velm_train.core.records import ImageRecord, View
 from velm_train.instructions.views import NO_CONTOUR, make_view
-from velm_train.models.build import assemble_embedded, embedded_towers
 from velm_train.models.embedded.embedded import EmbeddedVLM
-from velm_train.models.embedded.vision import VisionSettings
-from velm_train.models.look_twice.adapter import LookTwiceSettings
-from velm_train.models.lora import LoraSettings
-from velm_train.pipeline.features import FeatureReader, MapSource, build_features, render_view, view_key
-
-CONTOUR = np.array([[60, 12], [77, 12], [77, 29], [60, 29]], dtype=np.int32)
-
-
-@pytest.fixture(scope="session")
-def model(assets: AssetLibrary) -> EmbeddedVLM:
-    """The real towers under a small language model of random weights."""
-    config = LlamaConfig(
-        vocab_size=64, hidden_size=32, intermediate_size=48, num_hidden_layers=1, num_attention_heads=2
-    )
-    return assemble_embedded(
-        towers=embedded_towers(
-            assets=assets,
-            settings=VisionSettings(cnn_px=64, vit_px=56, level_layers=("block3", "block6"), first_look_grid=1),
-        ),
-        language_model=LlamaForCausalLM(config),
-        language_model_name="small",
-        language_model_identity="small",
-        look_twice=LookTwiceSettings(source="off"),
-        lora=LoraSettings(r=2),
-        seed=0,
-    )
-
-
-@pytest.fixture
-def sources(detections, gates) -> dict[str, MapSource]:
-    return {
-        image_id: MapSource(detection=detection, gate=gates[category])
-        for category, found in detections.items()
-        for image_id, detection in found.detections.items()
-    }
-
-
-@pytest.fixture
-def query(parts) -> View:
-    return make_view("query", parts.one("felt", "test/spot/001.png"), box_xyxy=None, contour=NO_CONTOUR)
-
-
-@pytest.fixture
-def crop(parts) -> View:
-    record: ImageRecord = parts.one("felt", "test/spot/001.png")
-    return make_view("crop", record, box_xyxy=(50, 8, 86, 40), contour=NO_CONTOUR)
-
-
-@pytest.fixture
-def outlined(parts) -> View:
-    return make_view("query_contour", parts.one("felt", "test/spot/001.png"), box_xyxy=None, contour=CONTOUR)
-
-
-Encode = Callable[..., FeatureReader]
-
-
-@pytest.fixture
-def encode(store: ArtifactStore, progress, sources, model) -> Encode:
-    def run(
-        views: dict[str, list[View]], *, contour_width_px: int = 2, told: dict[str, MapSource] | None = None
-    ) -> FeatureReader:
-        return build_features(
-            store=ArtifactStore(store.root, progress=progress),
-            views=views,
-            map_sources=told or sources,
-            encoder=model,
-            contour_width_px=contour_width_px,
-            batch_size=2,
-            progress=progress,
-        )
-
-    return run
+from velm_train.pipeline.views import render_view, view_key
 
 
 def test_reader_gives_what_the_towers_say_to_float16_precision(encode, model, query, crop, outlined) -> None:
@@ -111,13 +34,6 @@ def test_map_scores_are_in_units_of_the_pixel_threshold(encode, query, detection
     quarters = anomaly_map.reshape(2, rows // 2, 2, columns // 2).mean(axis=(1, 3)) / gates["felt"].pixel_threshold
     np.testing.assert_allclose(found.map_scores[0], quarters.reshape(-1), rtol=1e-5)
     assert found.map_scores.argmax() == 1  # the spot is in the upper right quarter
-
-
-@pytest.fixture
-def told(sources, parts) -> dict[str, MapSource]:
-    """The same sources with leave to read the masks."""
-    records = {record.image_id: record for record in parts.records}
-    return {key: dataclasses.replace(source, gt_record=records[key]) for key, source in sources.items()}
 
 
 def test_ground_truth_is_the_share_of_each_token_that_the_masks_cover(encode, told, query, crop, parts) -> None:
@@ -144,7 +60,7 @@ def test_ground_truth_is_out_of_reach_unless_a_run_is_given_leave(encode, told, 
         raise AssertionError("a mask was read")
 
     with monkeypatch.context() as patch:
-        patch.setattr("velm_train.pipeline.features.read_gt_masks", refuse)
+        patch.setattr("velm_train.pipeline.views.read_gt_masks", refuse)
         reader = encode({"felt, test": [query]})
     assert reader(query).gt_scores is None
     assert reader.gt_identity is None
@@ -194,7 +110,7 @@ def test_repeated_views_are_encoded_once(encode, model, query, crop, monkeypatch
 
     monkeypatch.setattr(type(model), "encode_views", counting)
     reader = encode({"felt, test": [query, crop, query, dataclasses.replace(query, kind="reference"), crop]})
-    assert sum(encoded) == 2
+    assert encoded == [1, 2]  # one to know how wide features are, before the first is written
     assert torch.equal(reader(query).final, reader(dataclasses.replace(query, kind="reference")).final)
 
 

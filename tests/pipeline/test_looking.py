@@ -8,7 +8,7 @@ import pytest
 
 from velm_train.core.errors import GateError
 from velm_train.gating.gate import CalibratedGate
-from velm_train.pipeline.looking import GatedImage, calibrate_gates, look, require_training_images
+from velm_train.pipeline.looking import GatedImage, calibrate_gates, look
 
 SPOT_XYXY = (60, 12, 78, 30)
 DEFECT, NORMAL = "test/spot/001.png", "test/good/000.png"
@@ -118,19 +118,3 @@ def test_views_of_one_part_calibrate_as_one(detections, store) -> None:
     assert gate.image_threshold == max(scores)
     with pytest.raises(GateError, match=r"n=2 calibration images"):
         calibrate_gates(store=store, detections=detections, group_ids=pairs, **{**settings, "alpha": 0.3})
-
-
-def stopped(image: GatedImage) -> GatedImage:
-    decision = dataclasses.replace(image.decision, pred_label=False)
-    return dataclasses.replace(image, decision=decision, regions=())
-
-
-def test_training_on_nothing_is_refused_with_the_remedy(look_at) -> None:
-    defect, alarm = look_at(DEFECT, policy="detector"), look_at(NORMAL, policy="off")
-    require_training_images([stopped(defect), defect])
-    remedy = (
-        r"^no sample is left after gating: the detector flagged none of 1 labelled defects; "
-        r"raise gate\.training_alpha, choose another detector, or set gate\.policy=oracle$"
-    )
-    with pytest.raises(GateError, match=remedy):
-        require_training_images([stopped(defect), alarm])

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -14,6 +15,7 @@ from velm_train.core.progress import SilentProgress
 from velm_train.models.protocol import TrainingOutput
 from velm_train.training.datamodule import SampleDataModule
 from velm_train.training.fit import Engine, RunOutput
+from velm_train.training.orders import Balance
 from velm_train.training.samplers import SampleFacts
 
 VOCABULARY_SIZE, WIDTH, FEATURES = 11, 6, 5
@@ -85,6 +87,19 @@ class TinyModel(nn.Module):
             "look_twice": list(self.look_twice.parameters()),
         }
 
+    @property
+    def decoder(self) -> nn.Module:
+        decoder = nn.Module()
+        decoder.layers = nn.ModuleList([self.block])
+        decoder.config = SimpleNamespace(
+            hidden_size=WIDTH, intermediate_size=8, num_attention_heads=2, head_dim=4, vocab_size=VOCABULARY_SIZE
+        )
+        return decoder
+
+    def evidence_shape(self, size_hw: tuple[int, int]) -> tuple[int, int]:
+        del size_hw
+        return 1, 6
+
     def view_token_ids(self, size_hw: tuple[int, int]) -> tuple[int, ...]:
         del size_hw
         return ()
@@ -123,7 +138,8 @@ class TinyData:
             for i in range(num_samples)
         ]
 
-    def collate(self, indices: Sequence[int]) -> Batch:
+    def collate(self, indices: Sequence[int], visits: Sequence[int] | None = None) -> Batch:
+        del visits
         longest = max(self.lengths[i] for i in indices)
         ids = torch.zeros(len(indices), longest, dtype=torch.long)
         attention = torch.zeros_like(ids)
@@ -152,9 +168,16 @@ class TinyData:
             sample_ids=tuple(str(i) for i in indices),
         )
 
-    def module(self, *, batch_size: int = 2, accumulate: int = 1, seed: int = 0) -> SampleDataModule:
+    def module(
+        self, *, batch_size: int = 2, accumulate: int = 1, seed: int = 0, balance: Balance = "none"
+    ) -> SampleDataModule:
         return SampleDataModule(
-            self.facts, collate=self.collate, batch_size=batch_size, accumulate=accumulate, seed=seed
+            self.facts,
+            collate=self.collate,
+            batch_size=batch_size,
+            accumulate=accumulate,
+            balance=balance,
+            seed=seed,
         )
 
 

@@ -61,7 +61,8 @@ class Views:
                 self.final[i, 1:3, word] += 3.0
                 self.map_scores[i, 1:3] += 1.0
 
-    def batch(self, indices):
+    def batch(self, indices, visits=None):
+        del visits
         chosen = torch.tensor(list(indices))
         n = len(chosen)
         return AlignmentBatch(
@@ -159,9 +160,12 @@ def windowed(batch):
     plan = MicroBatchPlan(
         index=0,
         samples=(0,),
+        bundles=(),
+        visits=(0,),
         sample_ids=("s",),
         num_useful_tokens=1,
         num_padded_tokens=1,
+        squared_lengths=1,
         num_supervised=1,
         window_supervised=1,
         window_scored_views=1,

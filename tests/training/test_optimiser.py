@@ -1,6 +1,7 @@
 """Rates by group, no decay on vectors and embeddings, warm-up and cosine."""
 
 import math
+import sys
 
 import pytest
 import torch
@@ -13,6 +14,7 @@ from velm_train.training.optimiser import (
     learning_rate_factor,
     make_optimiser,
     make_parameter_groups,
+    require_runs_here,
 )
 
 
@@ -87,3 +89,58 @@ def test_rates_are_those_adamw_uses(parts):
     module["lora"](torch.ones(1, 3)).sum().backward()
     made["optimizer"].step()
     assert torch.equal(module["words"].weight, before)
+
+
+@pytest.mark.parametrize("kind", ["adamw", "adamw_fused", "adamw_8bit"])
+def test_every_kind_keeps_rates_and_decays_of_the_groups(parts, kind):
+    module, groups = parts
+    settings = Optimisation(
+        max_steps=10, learning_rates={"lora": 1e-3, "projector": 2e-3}, weight_decay=0.1, warmup_fraction=0.5, kind=kind
+    )
+    made = make_optimiser(module, groups, optimisation=settings)["optimizer"]
+    assert [(group["lr"], group["weight_decay"]) for group in made.param_groups] == [
+        (pytest.approx(1e-3 / 5), 0.1),
+        (pytest.approx(1e-3 / 5), 0.0),
+        (pytest.approx(2e-3 / 5), 0.0),
+    ]
+    assert made.param_groups[0]["betas"] == (0.9, 0.999)
+    assert made.param_groups[0]["eps"] == 1e-8
+
+
+@pytest.mark.parametrize(("kind", "tolerance"), [("adamw_fused", 1e-6), ("adamw_8bit", 0.05)])
+def test_other_kinds_go_the_way_of_adamw(kind, tolerance):
+    """A least-squares fit of 96 x 64 weights, more than the 4096 below which moments keep 32 bits."""
+
+    def way(kind):
+        torch.manual_seed(0)
+        module, inputs = nn.Linear(96, 64), torch.randn(256, 96)
+        targets = inputs @ torch.randn(96, 64) * 0.1
+        start = module.weight.detach().clone()
+        settings = Optimisation(max_steps=50, learning_rates={"lora": 1e-2}, weight_decay=0.01, kind=kind)
+        made = make_optimiser(module, {"lora": list(module.parameters())}, optimisation=settings)
+        for _ in range(50):
+            made["optimizer"].zero_grad()
+            loss = (module(inputs) - targets).square().mean()
+            loss.backward()
+            made["optimizer"].step()
+            made["lr_scheduler"]["scheduler"].step()
+        return loss.item(), module.weight.detach() - start
+
+    (loss, moved), (other_loss, other) = way("adamw"), way(kind)
+    assert other_loss == pytest.approx(loss, rel=tolerance)
+    assert (other - moved).norm() <= tolerance * moved.norm()
+
+
+def test_what_needs_a_gpu_is_refused_without_one():
+    with pytest.raises(ConfigError, match=r"'paged_adamw_8bit', which needs a GPU.*choose adamw, adamw_fused or"):
+        require_runs_here("paged_adamw_8bit", device=torch.device("cpu"))
+    for kind in ("adamw", "adamw_fused", "adamw_8bit"):
+        require_runs_here(kind, device=torch.device("cpu"))
+
+
+def test_bits_without_their_library_are_refused(monkeypatch):
+    monkeypatch.setitem(sys.modules, "bitsandbytes", None)
+    with pytest.raises(
+        ConfigError, match=r"trainer\.optimiser=adamw_8bit needs bitsandbytes.*trainer\.optimiser=adamw"
+    ):
+        require_runs_here("adamw_8bit", device=torch.device("cpu"))

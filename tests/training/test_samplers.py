@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from velm_train.core.errors import ConfigError
-from velm_train.training.samplers import SampleFacts, SamplePlan, epoch_order, in_buckets
+from velm_train.training.orders import epoch_order, in_buckets
+from velm_train.training.samplers import Rank, SampleFacts, SamplePlan
 
 TYPES = ["a"] * 10 + ["b"] * 3 + ["c"] * 1
 
@@ -73,7 +74,7 @@ def test_a_micro_batch_does_not_depend_on_those_before_it():
 
 
 def test_window_counts_are_the_sums_over_all_ranks():
-    ranks = [plan(rank=rank, world_size=2) for rank in range(2)]
+    ranks = [plan(rank=Rank(number=number, world_size=2)) for number in range(2)]
     window = [ranks[rank].micro_batch(index) for rank in range(2) for index in (0, 1)]
     members = [i for part in window for i in part.samples]
     assert len(members) == 8
@@ -114,7 +115,8 @@ def test_token_budget_holds_and_windows_leave_no_gap(world_size):
     lengths = [20 + (37 * i) % 91 for i in range(30)]
     budget = 200
     settings = {"batch_size": 6, "accumulate": 2, "balance": "none", "seed": 0, "token_budget": budget}
-    ranks = [SamplePlan(facts(lengths), **settings, rank=r, world_size=world_size) for r in range(world_size)]
+    places = [Rank(number=number, world_size=world_size) for number in range(world_size)]
+    ranks = [SamplePlan(facts(lengths), **settings, rank=rank) for rank in places]
     stream: list[int] = []
     for step in range(12):
         passes = [rank.micro_batch(2 * step + k) for rank in ranks for k in range(2)]

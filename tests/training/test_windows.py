@@ -15,7 +15,7 @@ def best_number_of_passes(lengths: tuple[int, ...], limits: PassLimits) -> int:
     for num_cuts in range(n):
         for cuts in itertools.combinations(range(1, n), num_cuts):
             edges = [0, *cuts, n]
-            if all(limits.fits(b - a, lengths[a]) for a, b in itertools.pairwise(edges)):
+            if all(limits.fits(b - a, (b - a) * lengths[a]) for a, b in itertools.pairwise(edges)):
                 return num_cuts + 1
     raise AssertionError("every sample fits by itself")
 
@@ -50,7 +50,12 @@ def test_no_other_cut_needs_fewer_passes(lengths):
 def test_windows_follow_each_other_and_are_full():
     lengths = [7, 3, 9, 2, 2, 8, 1, 1, 6, 5] * 5
     limits = PassLimits(batch_size=4, token_budget=12)
-    cutter = WindowCutter(lengths.__getitem__, num_passes=2, limits=limits)
+
+    def fits(begin, end):
+        window = sorted(lengths[begin:end], reverse=True)
+        return cut_into_passes(window, num_passes=2, limits=limits) is not None
+
+    cutter = WindowCutter(fits, num_passes=2, limits=limits)
     ends = [0]
     for step in range(8):
         begin, end = cutter.bounds(step)
@@ -62,5 +67,5 @@ def test_windows_follow_each_other_and_are_full():
             one_more = sorted(lengths[begin : end + 1], reverse=True)
             assert cut_into_passes(one_more, num_passes=2, limits=limits) is None
         ends.append(end)
-    again = WindowCutter(lengths.__getitem__, num_passes=2, limits=limits)
+    again = WindowCutter(fits, num_passes=2, limits=limits)
     assert again.bounds(7) == (ends[7], ends[8])

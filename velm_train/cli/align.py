@@ -83,7 +83,7 @@ def align(
         save_file(_alignable(model), folder / _ALIGNED_NAME)
         (folder / CHECKPOINT_NAME).unlink(missing_ok=True)  # the finished weights replace it
 
-    folder = shop.store.get_or_build(key, build, title="alignment")
+    folder = shop.store.get_or_build(key, build, title="alignment", alone=config.trainer.devices == 1)
     _load_alignable(model, load_file(folder / _ALIGNED_NAME))
     return key.key
 
@@ -104,7 +104,7 @@ def _fit(
         AlignmentParts(projector=model.projector, look_twice=model.look_twice, vocabulary=vocabulary),
         SampleDataModule(
             alignment_facts(items, num_tokens=rows * columns),
-            collate=lambda indices: collate_alignment([items[i] for i in indices], features=features),
+            collate=lambda indices, _: collate_alignment([items[i] for i in indices], features=features),
             batch_size=config.alignment.batch_size,
             balance="type",
             seed=config.seed,

@@ -13,6 +13,7 @@ from velm_train.core.records import ViewKind
 from velm_train.instructions.builder import OptionSampling, TaskMix
 from velm_train.instructions.wording import Wording
 from velm_train.models.build import LANGUAGE_MODEL, BuiltModel, build_embedded
+from velm_train.models.compilation import require_compiler
 from velm_train.models.embedded.embedded import EmbeddedVLM
 from velm_train.models.embedded.vision import DEFAULT_LEVELS, VisionSettings
 from velm_train.models.families.build import FamilyName
@@ -22,8 +23,10 @@ from velm_train.models.families.model import HFVisionLanguageModel
 from velm_train.models.families.writer import INSPECT_TOKEN
 from velm_train.models.look_twice.adapter import LookTwiceSettings
 from velm_train.models.lora import LoraSettings
+from velm_train.pipeline.augmentation import AugmentationSettings
 from velm_train.training.fit import Engine
-from velm_train.training.optimiser import Optimisation
+from velm_train.training.optimiser import Optimisation, require_runs_here
+from velm_train.training.preflight import MemorySettings
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
@@ -148,7 +151,6 @@ def _lora_settings(config: Config) -> LoraSettings:
         quantisation=cast("Any", config.lora.quantisation),
         rank_pattern={one.layers: one.r for one in config.lora.per_layer},
         alpha_pattern={one.layers: one.alpha for one in config.lora.per_layer},
-        recompute=config.lora.recompute,
     )
 
 
@@ -198,9 +200,12 @@ def require_machine(config: Config) -> None:
 
     Raises:
         AssetError: naming the folder of the checkpoint and how to fetch it.
-        ConfigError: if there is no GPU and one is asked for, or the checkpoint is of another family.
+        ConfigError: if there is no GPU and one is asked for, the checkpoint is of another family, or optimiser or
+            compiler cannot run here.
     """
-    make_device(config)
+    require_runs_here(cast("Any", config.trainer.optimiser), device=make_device(config))
+    if config.trainer.compile:
+        require_compiler()
     if config.model.hub is not None and config.model.hub.path is not None:
         require_checkpoint(
             config.model.hub.path,
@@ -216,6 +221,13 @@ def make_engine(config: Config) -> Engine:
         accelerator=config.trainer.accelerator,
         devices=config.trainer.devices,
         precision=cast("Any", config.trainer.precision),
+        memory=MemorySettings(
+            checkpointing=cast("Any", config.trainer.checkpointing),
+            every=config.trainer.checkpointing_every,
+            preflight=cast("Any", config.trainer.preflight),
+        ),
+        compile_blocks=config.trainer.compile,
+        peak_tflops=config.trainer.peak_tflops,
     )
 
 
@@ -229,6 +241,7 @@ def alignment_optimisation(config: Config) -> Optimisation:
         warmup_fraction=config.trainer.warmup_fraction,
         min_learning_rate_fraction=config.trainer.min_learning_rate_fraction,
         gradient_clip=config.trainer.gradient_clip,
+        kind=cast("Any", config.trainer.optimiser),
     )
 
 
@@ -246,6 +259,18 @@ def adapter_optimisation(config: Config) -> Optimisation:
         warmup_fraction=trainer.warmup_fraction,
         min_learning_rate_fraction=trainer.min_learning_rate_fraction,
         gradient_clip=trainer.gradient_clip,
+        kind=cast("Any", trainer.optimiser),
+    )
+
+
+def augmentation(config: Config) -> AugmentationSettings:
+    """Returns what changes in training pictures from visit to visit."""
+    settings = config.trainer.augmentation
+    return AugmentationSettings(
+        flips=settings.flips,
+        quarter_turns=settings.quarter_turns,
+        brightness=settings.brightness,
+        contrast=settings.contrast,
     )
 
 
@@ -261,6 +286,11 @@ def training_settings(config: Config) -> dict[str, Any]:
         "optimisation": adapter_optimisation(config),
         "bce_weight": trainer.bce_weight,
         "balance": trainer.balance,
+        "packing": trainer.packing,
+        "questions_per_image": trainer.questions_per_image,
+        "hard_share": trainer.hard_share if trainer.balance == "hard" else None,
+        "augmentation": augmentation(config) if trainer.augmentation.active else None,
         "precision": trainer.precision,
+        "compile": trainer.compile,
         "seed": config.seed,
     }

@@ -1,6 +1,7 @@
 """Training samples and test questions in; what plain classifiers on frozen features say about the same crops out."""
 
 from collections.abc import Callable, Mapping, Sequence
+from typing import cast
 
 import numpy as np
 
@@ -19,7 +20,8 @@ from velm_train.evaluation.baselines import (
     pool,
 )
 from velm_train.evaluation.gated import GatedImage as AskedImage
-from velm_train.pipeline.features import FeatureReader, build_features
+from velm_train.pipeline.features import FeatureCache, FeatureReader, build_features
+from velm_train.pipeline.live_features import ViewEncoder
 
 CLASSIFIER_ROWS = ("linear_probe", "prototype", "detector_probe", "detector_prototype")
 """The first two read the model's own frozen tower, the others the backbone of the detector."""
@@ -88,8 +90,8 @@ def _training_crops(material: Material) -> dict[tuple[str, tuple[int, ...]], tup
 
 def _of_detector(shop: Workshop, looked: Looked, material: Material) -> FeatureReader | None:
     """Runs the detector's backbone over the crops, once."""
-    encoder = make_backbone_views(shop.config, assets=shop.assets)
-    if encoder is None:
+    backbone = make_backbone_views(shop.config, assets=shop.assets)
+    if backbone is None:
         return None
     asked_about = [_crop_of(orders[0]) for regions in material.questions.values() for orders in regions]
     return build_features(
@@ -98,10 +100,13 @@ def _of_detector(shop: Workshop, looked: Looked, material: Material) -> FeatureR
             "crops, training": [view for view, _ in _training_crops(material).values()],
             "crops, test": asked_about,
         },
-        map_sources=map_sources(looked, records={}),
-        encoder=encoder,
-        contour_width_px=shop.config.regions.contour_width_px,
-        batch_size=shop.config.detector.batch_size,
+        encoder=ViewEncoder(
+            tower=backbone,
+            map_sources=map_sources(looked, records={}),
+            contour_width_px=shop.config.regions.contour_width_px,
+            batch_size=shop.config.detector.batch_size,
+        ),
+        cache=cast("FeatureCache", shop.config.trainer.feature_cache),
         progress=shop.progress,
     )
 

@@ -5,7 +5,15 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    SpinnerColumn,
+    TaskID,
+    TextColumn,
+    TimeRemainingColumn,
+)
 
 from velm_train.core.progress import Advance
 
@@ -16,6 +24,13 @@ class ConsoleProgress:
     def __init__(self, console: Console) -> None:
         """Remembers the console; nothing is drawn yet."""
         self._console = console
+        self._open: tuple[Progress, TaskID] | None = None
+
+    def status(self, text: str) -> None:
+        """Shows a text behind the open bar; nothing where no bar is drawn."""
+        if self._open is not None:
+            bars, task = self._open
+            bars.update(task, status=text)
 
     def note(self, text: str) -> None:
         """Prints one line that stays."""
@@ -31,13 +46,19 @@ class ConsoleProgress:
             BarColumn(bar_width=28),
             MofNCompleteColumn(),
             TimeRemainingColumn(compact=True, elapsed_when_finished=True),
+            TextColumn("{task.fields[status]}", style="dim", markup=False),
         )
+        around = self._open
         with Progress(*columns, console=self._console, transient=True, disable=not self._console.is_terminal) as bars:
-            task = bars.add_task(title, total=max(total, 1))
+            task = bars.add_task(title, total=max(total, 1), status="")
+            self._open = (bars, task)
 
             def advance(units: int) -> None:
                 bars.advance(task, units)
 
-            yield advance
+            try:
+                yield advance
+            finally:
+                self._open = around
         seconds = time.perf_counter() - started
         self._console.print(f"{title}: {total} in {seconds:.1f} s", highlight=False)

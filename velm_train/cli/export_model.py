@@ -35,7 +35,7 @@ from velm_train.models.export.onnx_graph import OnnxParity, require_onnx
 from velm_train.models.export.parity import Agreement, Answers, compare_answers
 from velm_train.models.saving import library_versions, verify_adapter
 from velm_train.models.weight_files import MANIFEST_NAME
-from velm_train.pipeline.features import render_view
+from velm_train.pipeline.views import render_view
 from velm_train.reporting.predictions import read_predictions
 
 REPORT_NAME = "export.json"

@@ -11,7 +11,7 @@ from velm_train.core.artifacts import StageKey
 from velm_train.core.hashing import sha256_json
 from velm_train.instructions.formats.names import FormatName
 from velm_train.instructions.store import sample_to_json
-from velm_train.pipeline.features import render_view
+from velm_train.pipeline.views import render_view
 
 HOW_TO_READ: dict[FormatName, tuple[str, ...]] = {
     "anomaly_instruct": ("LLaVA: --data_path {folder}/samples.json --image_folder {folder}",),

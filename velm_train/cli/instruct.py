@@ -11,21 +11,24 @@ from velm_train.cli.build_model import (
     task_mix,
     wording,
 )
+from velm_train.cli.nothing_left import require_samples
 from velm_train.cli.prepare import Looked, Prepared
 from velm_train.cli.workshop import Workshop
+from velm_train.collation.bundles import Collator
 from velm_train.collation.collate import ViewFeatures, collate, view_anomalous_by_answer
 from velm_train.collation.render import EncodedSample, PromptRenderer
 from velm_train.core.artifacts import StageKey
-from velm_train.core.batch import Batch
-from velm_train.core.errors import GateError
+from velm_train.core.batch import Batch, Bundle
 from velm_train.core.hashing import sha256_json
 from velm_train.core.records import GatePolicy, ImageRecord, InstructionSample, View
 from velm_train.instructions.finding import Finding
 from velm_train.instructions.store import sample_to_json, write_samples
 from velm_train.models.build import BuiltModel
-from velm_train.pipeline.features import FeatureReader, MapSource, build_features
+from velm_train.pipeline.features import FeatureCache, FeatureReader, build_features
+from velm_train.pipeline.live_features import ViewEncoder
 from velm_train.pipeline.looking import GatedImage
 from velm_train.pipeline.samples import CropSettings, findings_of, questions_by_image, training_samples, views_in
+from velm_train.pipeline.views import MapSource
 
 INSTRUCTIONS_VERSION = 1
 
@@ -65,8 +68,7 @@ def instruct(shop: Workshop, prepared: Prepared, looked: Looked) -> Material:
             seed=config.seed,
         )
         questions = ask_about(shop, prepared, looked)
-    if not built.kept:
-        raise GateError("no training sample is left after gating; raise gate.training_alpha or protocol.k_shot")
+    require_samples(built, training=looked.training, gate=config.gate)
     maps = {name: [gate.detector_hash, gate.pixel_threshold] for name, gate in looked.gates.items()}
     identity = sha256_json({"samples": [_content(sample) for sample in built.kept], "maps": maps})
     key = StageKey(stage="instructions", version=INSTRUCTIONS_VERSION, inputs={"samples": identity}, settings={})
@@ -135,7 +137,13 @@ def map_sources(looked: Looked, *, records: Mapping[str, ImageRecord]) -> dict[s
 def encode(
     shop: Workshop, prepared: Prepared, looked: Looked, material: Material, *, model: BuiltModel
 ) -> FeatureReader:
-    """Runs the frozen towers over every view of the training samples and the test questions, once."""
+    """Runs the frozen towers over every view of the training samples and the test questions, once.
+
+    Views as they are are stored even if training shows them otherwise: alignment, probes and questions read them.
+
+    Raises:
+        DiskFullError: if they are to be stored in any case and the disk has no room for them.
+    """
     records = {record.image_id: record for record in prepared.records} if reads_ground_truth(shop) else {}
     test = [sample for regions in material.questions.values() for orders in regions for sample in orders]
     views: dict[str, list[View]] = {}
@@ -143,31 +151,41 @@ def encode(
         for sample in samples:
             views.setdefault(f"{sample.category}, {purpose}", []).extend(views_in([sample]))
     model.to(make_device(shop.config))
+    trainer = shop.config.trainer
     with shop.stage("encode views"):
         return build_features(
             store=shop.store,
             views=views,
-            map_sources=map_sources(looked, records=records),
-            encoder=model,
-            contour_width_px=shop.config.regions.contour_width_px,
-            batch_size=shop.config.model.encode_batch_size,
+            encoder=ViewEncoder(
+                tower=model,
+                map_sources=map_sources(looked, records=records),
+                contour_width_px=shop.config.regions.contour_width_px,
+                batch_size=shop.config.model.encode_batch_size,
+            ),
+            cache=cast("FeatureCache", trainer.feature_cache),
             progress=shop.progress,
+            any_view=trainer.augmentation.active,
         )
 
 
 def collator(
-    shop: Workshop, *, renderer: PromptRenderer, features: Callable[[View], ViewFeatures]
-) -> Callable[[Sequence[EncodedSample]], Batch]:
-    """Returns what turns encoded samples into a batch, with the evidence that `features` gives."""
+    shop: Workshop, *, renderer: PromptRenderer, features: FeatureReader | Callable[[View], ViewFeatures]
+) -> Collator:
+    """Returns what turns encoded samples into a batch, with the evidence that `features` gives.
+
+    A reader is told of all views of a batch at once, so that those which are not on disk are encoded together.
+    """
     pad_token_id = renderer.tokenizer.pad_token_id
 
-    def collate_samples(encoded: Sequence[EncodedSample]) -> Batch:
+    def collate_samples(encoded: Sequence[EncodedSample], bundles: Sequence[Bundle] | None = None) -> Batch:
+        views = views_in([one.sample for one in encoded])
         return collate(
             encoded,
-            features=features,
+            features=features.ahead(views) if isinstance(features, FeatureReader) else features,
             pad_token_id=pad_token_id,
             view_anomalous=view_anomalous_by_answer,
             max_tokens=shop.config.instructions.max_tokens,
+            bundles=bundles,
         )
 
     return collate_samples

@@ -10,6 +10,7 @@ from typing import cast
 from velm_train.cli.audit import refuse_leaks, refuse_leaks_of_folders, split_with_allowed
 from velm_train.cli.build_data import datasets_of, joint_taxonomy, make_manifest
 from velm_train.cli.build_detector import make_detector
+from velm_train.cli.nothing_left import require_flagged_defects
 from velm_train.cli.read_data import read_records
 from velm_train.cli.workshop import Workshop
 from velm_train.config import Config
@@ -26,7 +27,6 @@ from velm_train.pipeline.looking import (
     RegionSettings,
     calibrate_gates,
     look,
-    require_training_images,
 )
 from velm_train.pipeline.reach import require_reach
 from velm_train.regions.extract import Binarisation
@@ -169,7 +169,7 @@ def look_at(shop: Workshop, prepared: Prepared) -> Looked:
         test = look_all(shop, prepared, detections, gates, roles=("test",))
     seen_training = tuple(image for image in training if image.group == "seen")
     if any(prepared.roles[record.image_id] == "train" and record.gt_label for record in prepared.records):
-        require_training_images(seen_training)
+        require_flagged_defects(seen_training, gate=config.gate)
     if not test:
         raise DataError("the protocol leaves no test image; lower protocol.k_shot or add images")
     references: dict[str, list[ImageRecord]] = {}

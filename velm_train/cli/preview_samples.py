@@ -8,7 +8,7 @@ from velm_train.cli.workshop import Workshop
 from velm_train.collation.preview import TokenCounts, TokenRun, count_tokens, token_runs
 from velm_train.collation.render import PromptRenderer
 from velm_train.core.records import InstructionSample, View
-from velm_train.pipeline.features import render_view
+from velm_train.pipeline.views import render_view
 from velm_train.reporting.figures import jpeg_data_uri, thumbnail
 from velm_train.reporting.preview_content import (
     MeanMax,

@@ -17,17 +17,19 @@ from velm_train.cli.build_model import (
 from velm_train.cli.instruct import Material, collator, encode
 from velm_train.cli.prepare import Looked, Prepared
 from velm_train.cli.trainables import trainables_of, trainables_table
+from velm_train.cli.visits import Visits, make_augmenter
 from velm_train.cli.workshop import Workshop
 from velm_train.collation.collate import require_fits, view_anomalous_by_answer
 from velm_train.collation.render import PromptRenderer
 from velm_train.core.artifacts import StageKey
 from velm_train.models.build import BuiltModel
 from velm_train.pipeline.features import FeatureReader, ground_truth_of
-from velm_train.training.datamodule import SampleDataModule
+from velm_train.training.bundles import ALONE
+from velm_train.training.datamodule import Rows, SampleDataModule
 from velm_train.training.fit import FitSummary, fit_adapter
 from velm_train.training.loggers import Logger
 from velm_train.training.losses import balanced_pos_weight
-from velm_train.training.sources import facts_of
+from velm_train.training.summary import summary_line
 
 ADAPTER_VERSION = 2
 
@@ -57,6 +59,7 @@ def teach(
     model = make_model(shop.config, assets=shop.assets)
     renderer = make_renderer(model, assets=shop.assets)
     _require_fit(material, renderer=renderer, longest=max_tokens(shop.config, model=model))
+    _say_when_towers_run(shop)
     features = encode(shop, prepared, looked, material, model=model)
     with shop.stage("align"):
         alignment_key = align(shop, prepared, material, model=model, renderer=renderer, features=features)
@@ -65,7 +68,12 @@ def teach(
             shop,
             material,
             model=model,
-            renderer=renderer,
+            visits=Visits(
+                material.samples,
+                renderer=renderer,
+                augmenter=make_augmenter(shop, prepared),
+                to_batch=collator(shop, renderer=renderer, features=features),
+            ),
             features=features,
             alignment_key=alignment_key,
             loggers=loggers,
@@ -78,6 +86,16 @@ def teach(
         adapter_key=key.key,
         summary=summary,
     )
+
+
+def _say_when_towers_run(shop: Workshop) -> None:
+    """Says why features that are stored, or not, cannot serve training."""
+    trainer = shop.config.trainer
+    reason = "trainer.feature_cache=off" if trainer.feature_cache == "off" else None
+    if trainer.augmentation.active:
+        reason = "trainer.augmentation shows it another way each time"
+    if reason is not None:
+        shop.progress.note(f"the frozen vision tower runs whenever training shows a view: {reason}")
 
 
 def _require_fit(material: Material, *, renderer: PromptRenderer, longest: int) -> None:
@@ -94,7 +112,7 @@ def _tune(
     material: Material,
     *,
     model: BuiltModel,
-    renderer: PromptRenderer,
+    visits: Visits,
     features: FeatureReader,
     alignment_key: str,
     loggers: Sequence[Logger],
@@ -117,21 +135,10 @@ def _tune(
 
     def build(folder: Path) -> None:
         shop.console.print(trainables_table(trainables))
-        encoded = [renderer.encode(sample) for sample in material.samples]
-        to_batch = collator(shop, renderer=renderer, features=features)
         labels = [value for sample in material.samples for value in view_anomalous_by_answer(sample)]
         summary = fit_adapter(
             model,
-            SampleDataModule(
-                [facts_of(sample, view_anomalous=view_anomalous_by_answer) for sample in encoded],
-                collate=lambda indices: to_batch([encoded[i] for i in indices]),
-                batch_size=config.trainer.batch_size,
-                accumulate=config.trainer.accumulate,
-                balance=cast("Any", config.trainer.balance),
-                token_budget=config.trainer.token_budget,
-                bucket_size=config.trainer.bucket_size,
-                seed=config.seed,
-            ),
+            _feed(shop, visits),
             optimisation=adapter_optimisation(config),
             engine=make_engine(config),
             output=run_output(shop, folder, title="tune LoRA and look-twice adapter", loggers=loggers),
@@ -141,9 +148,33 @@ def _tune(
         )
         summaries.append(summary)
         note_continued(shop, "tuning", summary)
+        shop.progress.note(summary_line(summary))
         model.save_adapter(folder / "adapter")
         (folder / CHECKPOINT_NAME).unlink(missing_ok=True)  # the finished weights replace it
 
-    folder = shop.store.get_or_build(key, build, title="adapter")
+    folder = shop.store.get_or_build(key, build, title="adapter", alone=config.trainer.devices == 1)
     model.load_adapter(folder / "adapter")
     return key, folder / "adapter", summaries[0] if summaries else None
+
+
+def _feed(shop: Workshop, visits: Visits) -> SampleDataModule:
+    """Returns what feeds the visits to training, in padded batches or in rows."""
+    trainer = shop.config.trainer
+    questions = trainer.questions_per_image
+    facts = visits.facts(sharing=questions > 1)
+    if questions > 1:
+        num_sharing = sum(fact.prefix != ALONE for fact in facts)
+        advice = "" if num_sharing else "; raise instructions.samples_per_region to have more asked about each"
+        shop.progress.note(f"{num_sharing} of {len(facts)} training samples show views that others show, too{advice}")
+    return SampleDataModule(
+        facts,
+        collate=visits,
+        batch_size=trainer.batch_size,
+        accumulate=trainer.accumulate,
+        balance=cast("Any", trainer.balance),
+        token_budget=trainer.token_budget,
+        bucket_size=trainer.bucket_size,
+        seed=shop.config.seed,
+        hard_share=trainer.hard_share,
+        rows=Rows(collate=visits.row, questions_per_image=questions) if trainer.packing == "on" else None,
+    )

@@ -11,7 +11,7 @@ import torch
 from torch.nn import functional as F
 
 from velm_train.collation.render import EncodedSample
-from velm_train.core.batch import IGNORE_INDEX, Batch, VisionEvidence
+from velm_train.core.batch import IGNORE_INDEX, NO_VIEWS, Batch, Bundle, VisionEvidence, first_rows
 from velm_train.core.errors import DataError
 from velm_train.core.records import NORMAL_DEFECT_TYPE, InstructionSample, View
 
@@ -61,15 +61,18 @@ def collate(
     pad_token_id: int,
     view_anomalous: Callable[[InstructionSample], Sequence[float]],
     max_tokens: int | None,
+    bundles: Sequence[Bundle] | None = None,
 ) -> Batch:
     """Puts samples and the evidence of all their views into one batch.
 
     Args:
-        encoded: at least one sample, with at least one view among them.
+        encoded: at least one sample; samples without any view are possible.
         features: what is known about a view, of the same widths for all views.
         pad_token_id: fills rows up to the longest; such positions carry neither attention nor loss.
         view_anomalous: one value per view of a sample: 1 anomalous, 0 normal, NaN not to be scored.
         max_tokens: longest row allowed; None if the renderer has refused what is too long for the model.
+        bundles: of the samples, in order, for a model that computes them as one row; the features of a bundle's views
+            are looked up once. None for samples that are computed side by side.
 
     Raises:
         DataError: if a sample is longer than max_tokens.
@@ -77,18 +80,21 @@ def collate(
     assert encoded, "a batch needs a sample"
     for item in encoded:
         require_fits(item, max_tokens=max_tokens)
-    views = [(row, view) for row, item in enumerate(encoded) for view in item.sample.views]
+    shown = range(len(encoded)) if bundles is None else first_rows(bundles)
+    views = [(row, view) for row in shown for view in encoded[row].sample.views]
     lengths = torch.tensor([len(item.input_ids) for item in encoded])
     return Batch(
         input_ids=_padded([item.input_ids for item in encoded], value=pad_token_id),
         attention_mask=(torch.arange(int(lengths.max())) < lengths[:, None]).long(),  # (B, T)
         labels=_padded([item.labels for item in encoded], value=IGNORE_INDEX),
-        evidence=stack_views([features(view) for _, view in views]),
+        evidence=stack_views([features(view) for _, view in views]) if views else NO_VIEWS,
         view_sample=torch.tensor([row for row, _ in views], dtype=torch.long),
         view_anomalous=torch.tensor(
-            [value for item in encoded for value in _one_per_view(item.sample, view_anomalous)], dtype=torch.float32
+            [value for row in shown for value in _one_per_view(encoded[row].sample, view_anomalous)],
+            dtype=torch.float32,
         ),
         sample_ids=tuple(item.sample.sample_id for item in encoded),
+        bundles=None if bundles is None else tuple(bundles),
     )
 
 

@@ -177,7 +177,6 @@ class LoraConfig:
         vision: whether the vision tower's blocks learn as well.
         quantisation: of the language model's frozen linear layers: none, nf4 (4 bits) or int8.
         per_layer: layers with a rank and alpha of their own; the first that matches counts.
-        recompute: whether activations of the language model are computed again instead of kept: less memory, more time.
     """
 
     r: int
@@ -188,7 +187,6 @@ class LoraConfig:
     vision: bool
     quantisation: str
     per_layer: list[LayerLoraConfig]
-    recompute: bool
 
     def __post_init__(self) -> None:
         """Checks the values."""
@@ -207,8 +205,8 @@ class LoraConfig:
             not self.vision,
             key="lora.vision",
             got=self.vision,
-            allowed="false, because what the vision tower says of a view is computed once and stored for all runs; "
-            "with LoRA inside it, it would be out of date after one step",
+            allowed="false, because alignment, probes and the rows beside the run read what the frozen vision tower "
+            "says of a view, stored or not; with LoRA inside it, that would be out of date after one step",
         )
         one_of("lora.quantisation", self.quantisation, QUANTISATIONS)
         layers = [one.layers for one in self.per_layer]

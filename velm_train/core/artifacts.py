@@ -3,26 +3,32 @@
     <root>/<stage>/<key>/artifact.json + the stage's files
 
 The key is the hash of the stage's name, code version, inputs and settings. A folder appears under its key
-only when complete; until then it is built under `.partial-<key>`, which a killed run finds again.
+only when complete; until then it is built under `.partial-<key>`, which a killed run finds again. Of several processes
+that want one artefact, one builds it while the others wait for it.
 """
 
 import contextlib
+import errno
 import json
 import os
 import shutil
-from collections.abc import Callable
+import uuid
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from velm_train.core.errors import ArtifactError, ResourceError
+from velm_train.core.errors import ArtifactError, DiskFullError, ResourceError
 from velm_train.core.hashing import canonical_json, sha256_file, sha256_json
+from velm_train.core.locks import sole_right
 from velm_train.core.progress import Progress
 
 SCHEMA_VERSION = 1
 MANIFEST_NAME = "artifact.json"
 MIN_FREE_BYTES = 256 * 1024**2
 """Free space that must remain after a write, so that a full disk is met before the work, not after it."""
+
+_DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -53,23 +59,41 @@ def require_free_disk(folder: Path, *, needed_bytes: int) -> None:
     """Refuses to start a write that would fill the disk.
 
     Raises:
-        ResourceError: if `needed_bytes` plus a reserve of 256 MiB do not fit.
+        DiskFullError: if `needed_bytes` plus a reserve of 256 MiB do not fit.
     """
     existing = folder
     while not existing.exists():
         existing = existing.parent
     free = shutil.disk_usage(existing).free
     if free < needed_bytes + MIN_FREE_BYTES:
-        raise ResourceError(
+        raise DiskFullError(
             f"disk nearly full at {existing}: {free / 1e6:.0f} MB free, {needed_bytes / 1e6:.0f} MB needed plus a "
             f"reserve of {MIN_FREE_BYTES / 1e6:.0f} MB; free some space or set paths.artifacts to another disk"
         )
+
+
+@contextlib.contextmanager
+def naming_full_disk(folder: Path) -> Iterator[None]:
+    """Turns what the system says about a full disk into one error that names the folder.
+
+    Raises:
+        DiskFullError: if the disk fills, or the quota is used up, while something is written inside the `with` block.
+    """
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in _DISK_FULL:
+            raise
+        raise DiskFullError(
+            f"the disk filled up at {folder}: {error.strerror}; free some space or set paths.artifacts to another disk"
+        ) from error
 
 
 def write_atomic(path: Path, content: str | bytes) -> None:
     """Writes a file so that readers see the old content or the new, never a part.
 
     Raises:
+        DiskFullError: if the disk is full.
         ResourceError: if the folder cannot be written.
     """
     payload = content.encode() if isinstance(content, str) else content
@@ -84,7 +108,8 @@ def write_atomic(path: Path, content: str | bytes) -> None:
     except OSError as error:
         with contextlib.suppress(OSError):
             temporary.unlink()
-        raise ResourceError(f"cannot write {path}: {error.strerror}; check that the folder is writable") from error
+        kind = DiskFullError if error.errno in _DISK_FULL else ResourceError
+        raise kind(f"cannot write {path}: {error.strerror}; check that the folder is writable") from error
 
 
 class ArtifactStore:
@@ -106,7 +131,15 @@ class ArtifactStore:
         """True if the artefact is finished (not verified)."""
         return (self.folder(stage_key) / MANIFEST_NAME).is_file()
 
-    def get_or_build(self, stage_key: StageKey, build: Callable[[Path], None], *, title: str) -> Path:
+    def get_or_build(
+        self,
+        stage_key: StageKey,
+        build: Callable[[Path], None],
+        *,
+        title: str,
+        alone: bool = True,
+        disposable: bool = False,
+    ) -> Path:
         """Returns the artefact's folder, building it first if it is not there.
 
         Args:
@@ -114,32 +147,90 @@ class ArtifactStore:
             build: fills the folder it is given. The folder may hold what an interrupted build left; a build
                 that can continue from that does, any other overwrites its files.
             title: what the progress note calls it.
+            alone: True to let one process build while all others wait for it; False if the processes of one run
+                build it together.
+            disposable: True for what is made whole or not at all: one that fails verification is made anew, and it
+                is said so; what a full disk cut short is removed, not kept for the next run.
 
         Raises:
             ArtifactError: if a finished artefact fails verification, or a folder without a manifest is in its place.
+            DiskFullError: if the disk is full.
             ResourceError: if the folder cannot be written.
         """
         final = self.folder(stage_key)
-        if final.exists():
-            self.num_reused += 1
-            if final not in self._verified:
-                self.verify(final)
-                self._verified.add(final)
-                self._progress.note(f"{title}: reused {stage_key.stage}/{stage_key.key}")
+        if self._reuse(final, title=title, disposable=disposable) is None:
             return final
-        partial = final.parent / f".partial-{stage_key.key}"
-        try:
+        with self._building(final, title=title, alone=alone) as partial:
+            why_not = self._reuse(final, title=title, disposable=disposable)
+            if why_not is None:  # another process was faster
+                return final
+            if final.exists():
+                self._progress.note(f"{title}: {why_not}; it is made anew")
+                shutil.rmtree(final)
             partial.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise ResourceError(
-                f"cannot write to {final.parent}: {error.strerror}; set paths.artifacts to a folder you may write"
-            ) from error
-        build(partial)
-        self._seal(partial, stage_key)
-        partial.replace(final)
-        self.num_built += 1
+            try:
+                build(partial)
+                self._seal(partial, stage_key)
+            except DiskFullError:
+                if disposable:
+                    shutil.rmtree(partial)
+                raise
+            self._publish(partial, final)
         self._verified.add(final)
         return final
+
+    def _reuse(self, final: Path, *, title: str, disposable: bool) -> str | None:
+        """Says that a finished artefact is reused and returns None, or returns why it cannot be.
+
+        Raises:
+            ArtifactError: if it fails verification and is not to be made anew.
+        """
+        if not final.exists():
+            return "it is not there"
+        if final not in self._verified:
+            fault = self._fault(final)
+            if fault is not None and not disposable:
+                raise _damaged(final, fault)
+            if fault is not None:
+                return fault
+            self._verified.add(final)
+            self._progress.note(f"{title}: reused {final.parent.name}/{final.name}")
+        self.num_reused += 1
+        return None
+
+    @contextlib.contextmanager
+    def _building(self, final: Path, *, title: str, alone: bool) -> Iterator[Path]:
+        """Gives the folder to build in, to one process at a time."""
+
+        def say_so() -> None:
+            self._progress.note(f"{title}: waiting for another process that is making it")
+
+        with contextlib.ExitStack() as stack:
+            held = True
+            try:
+                with naming_full_disk(final.parent):
+                    final.parent.mkdir(parents=True, exist_ok=True)
+                    if alone:
+                        lock = final.parent / f".lock-{final.name}"
+                        held = stack.enter_context(sole_right(lock, on_wait=say_so))
+            except OSError as error:
+                raise ResourceError(
+                    f"cannot write to {final.parent}: {error.strerror}; set paths.artifacts to a folder you may write"
+                ) from error
+            # Where files cannot be locked, each process builds a copy of its own, and the first to finish counts.
+            yield final.parent / f".partial-{final.name}{'' if held else f'.{uuid.uuid4().hex}'}"
+
+    def _publish(self, partial: Path, final: Path) -> None:
+        """Gives a sealed folder its name; where another process was faster, its equal one stays."""
+        try:
+            partial.replace(final)
+        except OSError:
+            if not (final / MANIFEST_NAME).is_file():
+                raise
+            shutil.rmtree(partial)
+            self.num_reused += 1
+        else:
+            self.num_built += 1
 
     def _seal(self, folder: Path, stage_key: StageKey) -> None:
         (folder / MANIFEST_NAME).unlink(missing_ok=True)  # of a run that was killed between sealing and renaming
@@ -161,22 +252,35 @@ class ArtifactStore:
         write_atomic(folder / MANIFEST_NAME, json.dumps(manifest, indent=1, sort_keys=True))
 
     def verify(self, folder: Path) -> None:
-        """Checks the schema version and every file's size and hash.
+        """Checks the schema version, the key and every file's size and hash.
 
         Raises:
             ArtifactError: naming the first file that is missing, damaged, or of another version.
         """
-        remedy = f"delete {folder} and run again to make it anew"
+        fault = self._fault(folder)
+        if fault is not None:
+            raise _damaged(folder, fault)
+
+    @staticmethod
+    def _fault(folder: Path) -> str | None:
+        """Returns what is wrong with a finished artefact, or None."""
         try:
             manifest = json.loads((folder / MANIFEST_NAME).read_text())
         except (OSError, json.JSONDecodeError) as error:
-            raise ArtifactError(f"artefact {folder}: {MANIFEST_NAME} cannot be read ({error}); {remedy}") from error
+            return f"artefact {folder}: {MANIFEST_NAME} cannot be read ({error})"
         version = manifest.get("schema_version") if isinstance(manifest, dict) else None
         if version != SCHEMA_VERSION:
-            raise ArtifactError(f"artefact {folder}: schema version {version} instead of {SCHEMA_VERSION}; {remedy}")
+            return f"artefact {folder}: schema version {version} instead of {SCHEMA_VERSION}"
+        if manifest["key"] != folder.name:
+            return f"artefact {folder}: was made from other inputs, weights or settings (key {manifest['key']})"
         for name, expected in manifest["files"].items():
             path = folder / name
             if not path.is_file():
-                raise ArtifactError(f"artefact {folder}: {name} is missing; {remedy}")
+                return f"artefact {folder}: {name} is missing"
             if path.stat().st_size != expected["bytes"] or sha256_file(path) != expected["sha256"]:
-                raise ArtifactError(f"artefact {folder}: {name} is damaged (size or hash differs); {remedy}")
+                return f"artefact {folder}: {name} is damaged (size or hash differs)"
+        return None
+
+
+def _damaged(folder: Path, fault: str) -> ArtifactError:
+    return ArtifactError(f"{fault}; delete {folder} and run again to make it anew")

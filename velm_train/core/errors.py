@@ -35,3 +35,7 @@ class ExportError(VelmError):
 
 class ResourceError(VelmError):
     """The machine lacks disk, memory or a permission that the next step needs."""
+
+
+class DiskFullError(ResourceError):
+    """The disk is full, or what is to be written would fill it."""

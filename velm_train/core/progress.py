@@ -16,6 +16,10 @@ class Progress(Protocol):
         """Opens a bar of `total` units that closes with the context."""
         ...
 
+    def status(self, text: str) -> None:
+        """Shows a short text beside the open bar until the next one, for instance how fast it goes."""
+        ...
+
     def note(self, text: str) -> None:
         """Shows one line that stays, for instance that a finished stage is reused."""
         ...
@@ -33,6 +37,10 @@ class SilentProgress:
         """Opens nothing and counts nothing."""
         del title, total
         yield _count_nothing
+
+    def status(self, text: str) -> None:
+        """Drops the text."""
+        del text
 
     def note(self, text: str) -> None:
         """Drops the line."""

@@ -14,6 +14,7 @@ from typing import Any, Literal
 
 import numpy as np
 
+from velm_train.core.appearance import AS_IT_IS, Appearance
 from velm_train.core.errors import DataError
 from velm_train.core.shapes import AnomalyMap, ContourPoints
 
@@ -170,6 +171,8 @@ class View:
         image_id: the image the pixels come from.
         box_xyxy: the part to cut out, original pixels, half-open; the whole image for full views.
         contour: points (x, y) to draw in original pixels, or empty (0, 2) for none.
+        appearance: how the image is shown before anything is drawn on it or cut out of it; box and contour then count
+            in the pixels of what is shown. Drawn anew at each visit of training, and part of no file.
     """
 
     kind: ViewKind
@@ -178,6 +181,7 @@ class View:
     sha256: str
     box_xyxy: BoxXYXY
     contour: ContourPoints
+    appearance: Appearance = AS_IT_IS
 
     @property
     def size_hw(self) -> SizeHW:

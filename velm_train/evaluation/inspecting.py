@@ -36,9 +36,11 @@ from velm_train.evaluation.new_pictures import ReadPicture
 from velm_train.evaluation.runner import OptionScorer, run_evaluation
 from velm_train.gating.gate import CalibratedGate
 from velm_train.models.protocol import VisionLanguageModel
-from velm_train.pipeline.features import FeatureReader, MapSource, build_features
+from velm_train.pipeline.features import FeatureReader, build_features
+from velm_train.pipeline.live_features import ViewEncoder
 from velm_train.pipeline.looking import GatedImage, RegionSettings, look
 from velm_train.pipeline.samples import CropSettings, findings_of, questions_by_image, views_in
+from velm_train.pipeline.views import MapSource
 
 NEW_GROUP = "new"
 
@@ -243,10 +245,13 @@ def _encode(
     return build_features(
         store=ArtifactStore(scratch, progress=SilentProgress()),
         views=views,
-        map_sources=sources,
-        encoder=asked.model,
-        contour_width_px=looking.contour_width_px,
-        batch_size=asked.encode_batch_size,
+        encoder=ViewEncoder(
+            tower=asked.model,
+            map_sources=sources,
+            contour_width_px=looking.contour_width_px,
+            batch_size=asked.encode_batch_size,
+        ),
+        cache="auto",
         progress=SilentProgress(),
     )
 

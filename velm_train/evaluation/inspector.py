@@ -27,7 +27,7 @@ from velm_train.evaluation.new_pictures import (
 )
 from velm_train.evaluation.verdicts import inspection_of, options_of, unreadable
 from velm_train.gating.gate import CalibratedGate
-from velm_train.pipeline.features import MapSource
+from velm_train.pipeline.views import MapSource
 
 OnRows = Callable[[Sequence[Inspection]], None]
 

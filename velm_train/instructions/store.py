@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from velm_train.core.appearance import AS_IT_IS
 from velm_train.core.artifacts import write_atomic
 from velm_train.core.errors import ArtifactError, DataError
 from velm_train.core.records import InstructionSample, Message, Option, View
@@ -60,8 +61,10 @@ def read_samples(path: Path) -> tuple[InstructionSample, ...]:
 
 def sample_to_json(sample: InstructionSample) -> dict[str, Any]:
     """Returns a plain dictionary that `sample_from_json` reads back."""
+    assert all(view.appearance == AS_IT_IS for view in sample.views), "appearances are drawn anew at each visit"
     row = dataclasses.asdict(sample)
     for view in row["views"]:
+        del view["appearance"]
         view["image_path"] = view["image_path"].as_posix()
         view["contour"] = view["contour"].tolist()
     return row

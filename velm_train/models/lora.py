@@ -16,14 +16,12 @@ from velm_train.core.errors import ConfigError
 from velm_train.models.initialisation import seeded_init
 from velm_train.models.lora_targets import (
     decoder_layers,
-    decoder_path,
     find_targets,
     require_used_patterns,
     target_pattern,
 )
 from velm_train.models.pissa import remember_start
 from velm_train.models.quantisation import QUANTISATIONS, Quantisation, quantisation_of, quantise
-from velm_train.models.recompute import recompute_activations
 
 LoraVariant = Literal["lora", "rslora", "dora", "pissa"]
 """Plain LoRA, rank-stabilised scaling, weight-decomposed, or started from the principal singular vectors."""
@@ -46,8 +44,6 @@ class LoraSettings:
         quantisation: of the language model's frozen linear layers.
         rank_pattern: end of a target's name, a regular expression -> its own rank.
         alpha_pattern: the same -> its own alpha.
-        recompute: True to compute the language model's activations again in the backward pass instead of keeping
-            them: less memory, about a third more time, the same numbers.
     """
 
     r: int = 16
@@ -59,7 +55,6 @@ class LoraSettings:
     quantisation: Quantisation = "none"
     rank_pattern: Mapping[str, int] = field(default_factory=dict)
     alpha_pattern: Mapping[str, float] = field(default_factory=dict)
-    recompute: bool = False
 
     def __post_init__(self) -> None:
         """Checks ranges and combinations.
@@ -130,8 +125,6 @@ def attach_lora(language_model: PreTrainedModel, settings: LoraSettings, *, base
         tuned = get_peft_model(language_model, peft_config)
     if pissa:
         remember_start(tuned)
-    if settings.recompute:
-        recompute_activations(tuned.get_base_model().get_submodule(decoder_path(language_model)))
     return tuned
 
 

@@ -9,6 +9,7 @@ from typing import Protocol, runtime_checkable
 import numpy as np
 import torch
 from jaxtyping import Float, UInt8
+from torch import nn
 
 from velm_train.core.batch import Batch, VisionEvidence
 from velm_train.core.records import SizeHW
@@ -76,8 +77,21 @@ class VisionLanguageModel(Protocol):
         """Longest prompt with its answer that the language model was made for, tokens."""
         ...
 
+    @property
+    def decoder(self) -> nn.Module:
+        """The language model without its output layer, LoRA inside; its blocks are `decoder.layers`."""
+        ...
+
     def view_token_ids(self, size_hw: SizeHW) -> tuple[int, ...]:
         """Returns what stands for a view of a size in a prompt: the first look with its marks, then the second look.
+
+        Raises:
+            DataError: if the model cannot take a view of this size.
+        """
+        ...
+
+    def evidence_shape(self, size_hw: SizeHW) -> tuple[int, int]:
+        """Returns how many tiles `encode_views` makes of a view of a size, and the tokens of the largest of them.
 
         Raises:
             DataError: if the model cannot take a view of this size.
@@ -89,7 +103,13 @@ class VisionLanguageModel(Protocol):
         ...
 
     def training_output(self, batch: Batch) -> TrainingOutput:
-        """Runs the language model with logits at supervised positions only."""
+        """Runs the language model with logits at supervised positions only.
+
+        Args:
+            batch: one padded row a sample; or with bundles, which inside `packing.attention.row_attention` of the
+                decoder are computed as one row without padding, what samples of a bundle share once. Both give the
+                same numbers up to rounding.
+        """
         ...
 
     def option_log_likelihoods(

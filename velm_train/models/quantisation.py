@@ -96,8 +96,12 @@ def replace(model: nn.Module, name: str, module: nn.Module) -> None:
     setattr(model.get_submodule(parent), own_name, module)
 
 
-def load_bitsandbytes() -> ModuleType:
+def load_bitsandbytes(what: str = "lora.quantisation", *, instead: str = "lora=default") -> ModuleType:
     """Returns the library.
+
+    Args:
+        what: needs it.
+        instead: the choice that does not.
 
     Raises:
         ConfigError: if it is not installed.
@@ -106,8 +110,8 @@ def load_bitsandbytes() -> ModuleType:
         return importlib.import_module("bitsandbytes")
     except ImportError as error:
         raise ConfigError(
-            "lora.quantisation needs bitsandbytes, which cannot be imported "
-            f"({error}); pip install -c constraints.txt bitsandbytes, or choose lora=default"
+            f"{what} needs bitsandbytes, which cannot be imported "
+            f"({error}); pip install -c constraints.txt bitsandbytes, or choose {instead}"
         ) from error
 
 

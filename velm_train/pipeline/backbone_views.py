@@ -1,6 +1,7 @@
 """A detector's frozen backbone in; the same encoder for views out, so that a classifier can read what the gate saw."""
 
 from collections.abc import Sequence
+from functools import cached_property
 
 import numpy as np
 import torch
@@ -52,6 +53,16 @@ class BackboneViews:
                 "half_precision": half_precision,
             }
         )
+
+    def evidence_shape(self, size_hw: SizeHW) -> tuple[int, int]:
+        """Returns one tile, with as many patches for every size."""
+        del size_hw
+        return 1, self._num_patches
+
+    @cached_property
+    def _num_patches(self) -> int:
+        """Known from a blank picture: layers may round the grid in ways of their own."""
+        return self._extract([np.zeros((1, 1, 3), dtype=np.uint8)]).values.shape[1]
 
     def encode_views(self, views: Sequence[UInt8[np.ndarray, "_ _ 3"]]) -> VisionEvidence:
         """Returns the patch features of pictures of any size; `map_scores` are zero and there are no levels."""

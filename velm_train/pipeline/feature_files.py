@@ -60,14 +60,9 @@ class FeatureWriter:
         Raises:
             DataError: if a feature is not finite in the type on disk.
         """
-        for file, values in ((self._final, view.final), (self._levels, view.levels)):
-            stored = values.to(self._dtype).contiguous()
-            if not bool(torch.isfinite(stored).all()):
-                raise DataError(
-                    f"the vision tower's features are not finite in {self._dtype} (largest value "
-                    f"{float(values.abs().max()):g}); set model.dtype=float32"
-                )
-            self.num_bytes += file.write(stored.view(torch.uint8).numpy().data)
+        stored = as_stored(view, dtype=self._dtype)
+        for file, values in ((self._final, stored.final), (self._levels, stored.levels)):
+            self.num_bytes += file.write(values.view(torch.uint8).numpy().data)
         self._keys.append(key)
         # Meta tensors keep the shapes and nothing else.
         self._views.append(_without_features(view))
@@ -154,6 +149,25 @@ class FeatureFile:
 
     def _mapped(self, path: Path, *, size: int) -> torch.Tensor:
         return torch.from_file(str(path), shared=False, size=size, dtype=getattr(torch, self._index["dtype"]))
+
+
+def as_stored(view: ViewFeatures, *, dtype: torch.dtype) -> ViewFeatures:
+    """Returns a view with its features as they are on disk.
+
+    Raises:
+        DataError: if a feature is not finite in that type.
+    """
+    return dataclasses.replace(view, final=_rounded(view.final, dtype), levels=_rounded(view.levels, dtype))
+
+
+def _rounded(values: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
+    stored = values.to(dtype).contiguous()
+    if not bool(torch.isfinite(stored).all()):
+        raise DataError(
+            f"the vision tower's features are not finite in {dtype} (largest value {float(values.abs().max()):g}); "
+            "set model.dtype=float32"
+        )
+    return stored
 
 
 def _without_features(view: ViewFeatures) -> ViewFeatures:

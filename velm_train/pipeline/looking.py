@@ -5,7 +5,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from velm_train.core.artifacts import ArtifactStore, StageKey, write_atomic
-from velm_train.core.errors import GateError
 from velm_train.core.images import read_gt_masks
 from velm_train.core.records import Detection, GateDecision, GatePolicy, ImageRecord, Region, Role
 from velm_train.gating.gate import CalibratedGate
@@ -157,17 +156,3 @@ def _regions(
         max_regions=settings.max_regions,
         diffuse_fraction=settings.diffuse_fraction,
     )
-
-
-def require_training_images(images: Sequence[GatedImage]) -> None:
-    """Refuses to train on nothing.
-
-    Raises:
-        GateError: if the gate flagged none of the labelled defects.
-    """
-    defects = [image for image in images if image.record.gt_label]
-    if not any(image.decision.pred_label for image in defects):
-        raise GateError(
-            f"no sample is left after gating: the detector flagged none of {len(defects)} labelled defects; raise "
-            f"gate.training_alpha, choose another detector, or set gate.policy=oracle"
-        )

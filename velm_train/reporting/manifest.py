@@ -13,6 +13,8 @@ from pathlib import Path
 
 import psutil
 
+from velm_train.core.memory import forget_peak, resident_peak_bytes
+
 REPORTED_PACKAGES = (
     "velm_train",
     "torch",
@@ -102,13 +104,13 @@ class StageMeter:
     @contextmanager
     def measure(self, stage: str) -> Iterator[None]:
         """Measures what runs inside the context; a stage that fails is recorded as well."""
-        resettable = _reset_peak_memory()
+        resettable = forget_peak()
         started = time.perf_counter()
         try:
             yield
         finally:
             wall_seconds = time.perf_counter() - started
-            self.add(stage, wall_seconds=wall_seconds, peak_memory_bytes=_peak_memory_bytes() if resettable else None)
+            self.add(stage, wall_seconds=wall_seconds, peak_memory_bytes=resident_peak_bytes() if resettable else None)
 
     def add(
         self,
@@ -207,20 +209,3 @@ def _cpu_name() -> str:
     lines = info.read_text().splitlines() if info.is_file() else []
     names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
     return names[0] if names else platform.processor() or platform.machine()
-
-
-def _reset_peak_memory() -> bool:
-    """Makes Linux forget the peak so far, so that each stage shows its own; False where that is not possible."""
-    try:
-        Path("/proc/self/clear_refs").write_text("5")
-    except OSError:
-        return False
-    return True
-
-
-def _peak_memory_bytes() -> int | None:
-    """Returns the highest resident memory since the last reset, or None where the system does not say."""
-    status = Path("/proc/self/status")
-    lines = status.read_text().splitlines() if status.is_file() else []
-    peaks = [int(line.split()[1]) * 1024 for line in lines if line.startswith("VmHWM:")]
-    return peaks[0] if peaks else None

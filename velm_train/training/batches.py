@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+import pytorch_lightning as pl
 import torch
 from jaxtyping import Float, Int
 
@@ -50,3 +51,8 @@ class WindowedBatch:
         """Keeps both."""
         self.batch = batch
         self.plan = plan
+
+
+def ends_window(trainer: pl.Trainer, windowed: WindowedBatch) -> bool:
+    """True if the micro-batch is the last before an optimiser step."""
+    return (windowed.plan.index + 1) % trainer.accumulate_grad_batches == 0

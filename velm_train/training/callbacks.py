@@ -1,9 +1,8 @@
-"""Lightning's hooks go in; progress, throughput figures and a loss history come out."""
+"""Lightning's hooks go in; seeds, progress and a loss history come out."""
 
 import contextlib
 import csv
 import io
-import time
 from pathlib import Path
 from typing import Any
 
@@ -14,15 +13,11 @@ from pytorch_lightning.utilities.types import STEP_OUTPUT
 from velm_train.core.artifacts import write_atomic
 from velm_train.core.progress import Advance, Progress
 from velm_train.core.seeding import derive_seed
-from velm_train.training.batches import WindowedBatch
+from velm_train.training.batches import WindowedBatch, ends_window
 from velm_train.training.divergence import stop_diverged
+from velm_train.training.throughput import ThroughputMonitor, describe_speed
 
 HISTORY_NAME = "history.csv"
-
-
-def ends_window(trainer: pl.Trainer, windowed: WindowedBatch) -> bool:
-    """True if the micro-batch is the last before an optimiser step."""
-    return (windowed.plan.index + 1) % trainer.accumulate_grad_batches == 0
 
 
 class SeedEveryBatch(pl.Callback):
@@ -45,12 +40,13 @@ class SeedEveryBatch(pl.Callback):
 
 
 class ProgressBridge(pl.Callback):
-    """Hands optimiser steps to `core.progress`."""
+    """Hands optimiser steps and their speed to `core.progress`. Must stand after the `ThroughputMonitor`."""
 
-    def __init__(self, progress: Progress, *, title: str) -> None:
-        """Remembers where to report to, and under which title."""
+    def __init__(self, progress: Progress, *, title: str, throughput: ThroughputMonitor) -> None:
+        """Remembers where to report to, under which title, and whose figures to show."""
         self._progress = progress
         self._title = title
+        self._throughput = throughput
         self._stack = contextlib.ExitStack()
         self._advance: Advance | None = None
         self.first_step: int | None = None
@@ -75,6 +71,7 @@ class ProgressBridge(pl.Callback):
         del pl_module, outputs, batch_idx
         if self._advance is not None and ends_window(trainer, batch):
             self._advance(1)
+            self._progress.status(describe_speed(self._throughput.latest))
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Closes the bar."""
@@ -85,65 +82,6 @@ class ProgressBridge(pl.Callback):
         """Closes the bar."""
         del trainer, pl_module, exception
         self._stack.close()
-
-
-class ThroughputMonitor(pl.Callback):
-    """Times every optimiser step on this rank.
-
-    Useful tokens are those that are not padding. Waiting for data is the time between two micro-batches.
-    """
-
-    def __init__(self) -> None:
-        """Starts with no step."""
-        self.latest: dict[str, float] = {}
-        self._last_end = 0.0
-        self._restart(0.0)
-
-    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Starts the clock."""
-        del trainer, pl_module
-        self._restart(time.perf_counter())
-        self._last_end = self._window_start
-
-    def on_train_batch_start(
-        self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: WindowedBatch, batch_idx: int
-    ) -> None:
-        """Counts the time since the last micro-batch as waiting for data."""
-        del trainer, pl_module, batch, batch_idx
-        self._wait_seconds += time.perf_counter() - self._last_end
-
-    def on_train_batch_end(
-        self,
-        trainer: pl.Trainer,
-        pl_module: pl.LightningModule,
-        outputs: STEP_OUTPUT,
-        batch: WindowedBatch,
-        batch_idx: int,
-    ) -> None:
-        """Adds the micro-batch; at the end of a window puts the step's figures in `latest`."""
-        del pl_module, outputs, batch_idx
-        self._useful_tokens += batch.plan.num_useful_tokens
-        self._padded_tokens += batch.plan.num_padded_tokens
-        self._samples += len(batch.plan.samples)
-        self._last_end = time.perf_counter()
-        if not ends_window(trainer, batch):
-            return
-        seconds = max(self._last_end - self._window_start, 1e-9)
-        self.latest = {
-            "step_seconds": seconds,
-            "useful_tokens": float(self._useful_tokens),
-            "samples": float(self._samples),
-            "useful_tokens_per_second": self._useful_tokens / seconds,
-            "samples_per_second": self._samples / seconds,
-            "padding_fraction": 1.0 - self._useful_tokens / max(1, self._padded_tokens),
-            "data_wait_fraction": self._wait_seconds / seconds,
-        }
-        self._restart(self._last_end)
-
-    def _restart(self, now: float) -> None:
-        self._window_start = now
-        self._useful_tokens = self._padded_tokens = self._samples = 0
-        self._wait_seconds = 0.0
 
 
 class LossHistory(pl.Callback):
@@ -212,7 +150,9 @@ class LossHistory(pl.Callback):
         if not self.rows:
             return
         stream = io.StringIO()
-        writer = csv.DictWriter(stream, fieldnames=list(self.rows[0]), lineterminator="\n")
+        # A run that goes on may have begun without a stated peak speed, and so without its column.
+        names = list(dict.fromkeys(name for row in self.rows for name in row))
+        writer = csv.DictWriter(stream, fieldnames=names, lineterminator="\n")
         writer.writeheader()
         writer.writerows({**row, "step": int(row["step"])} for row in self.rows)
         write_atomic(self._path, stream.getvalue())

@@ -16,8 +16,8 @@ import torch
 from pytorch_lightning.utilities.types import STEP_OUTPUT
 
 from velm_train.core.errors import ArtifactError, ResourceError
-from velm_train.training.batches import WindowedBatch
-from velm_train.training.callbacks import LossHistory, ends_window
+from velm_train.training.batches import WindowedBatch, ends_window
+from velm_train.training.callbacks import LossHistory
 
 logger = logging.getLogger(__name__)
 

@@ -1,51 +1,36 @@
 """A model and a datamodule go in; trained weights in place, a checkpoint, a history and a summary come out."""
 
 import contextlib
-import logging
 import signal
-import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
 
 import pytorch_lightning as pl
 import torch
 from pytorch_lightning.loggers import Logger
-from pytorch_lightning.strategies import Strategy
 
 from velm_train.core.progress import Progress
+from velm_train.models.compilation import compiled_blocks
+from velm_train.models.decoder_shape import shape_of
+from velm_train.models.packing.attention import row_attention
 from velm_train.models.protocol import VisionLanguageModel
 from velm_train.training.alignment import AlignmentLoss, AlignmentModule, Vocabulary
-from velm_train.training.callbacks import HISTORY_NAME, LossHistory, ProgressBridge, SeedEveryBatch, ThroughputMonitor
+from velm_train.training.callbacks import HISTORY_NAME, LossHistory, ProgressBridge, SeedEveryBatch
 from velm_train.training.checkpoints import CheckpointEveryN, find_checkpoint, signals_given_back
+from velm_train.training.confidence import MeasureConfidence
 from velm_train.training.datamodule import SampleDataModule
 from velm_train.training.divergence import DivergenceReport
+from velm_train.training.engine import Engine
 from velm_train.training.module import InspectionModule
 from velm_train.training.optimiser import Optimisation, frozen_where_rate_is_zero
+from velm_train.training.packing_check import PackingCheck
+from velm_train.training.preflight import MemoryWatch
+from velm_train.training.quiet import quiet_lightning
+from velm_train.training.summary import FitSummary, summarise
+from velm_train.training.throughput import BookkeepingEnd, PeakSpeed, ThroughputMonitor
 
-Precision = Literal["32-true", "bf16-mixed", "16-mixed"]
-
-_QUIET_WARNINGS = (
-    ".*in eval mode at the start of training.*",  # the frozen parts are meant to be
-    ".*your dataloader is not resumable.*",  # the datamodule resumes it
-    ".*does not have many workers.*",  # features are memory-mapped: workers would only copy them
-    ".*available but not used.*",  # the accelerator is the user's choice
-    ".*LeafSpec.*is deprecated.*",  # inside Lightning
-    ".*lr_scheduler.step.*before.*optimizer.step.*",  # the loss scaler of 16-mixed skips first steps
-)
-_QUIET_LOG_PREFIXES = ("GPU available", "TPU available", "HPU available", "`Trainer.fit` stopped", "💡 Tip", "Restor")
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Engine:
-    """Where and in which precision Lightning runs; all names are Lightning's."""
-
-    accelerator: str = "auto"
-    devices: int = 1
-    num_nodes: int = 1
-    strategy: str | Strategy = "auto"
-    precision: Precision = "32-true"
+__all__ = ["AlignmentParts", "Engine", "FitSummary", "RunOutput", "fit_adapter", "fit_alignment"]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -67,31 +52,6 @@ class RunOutput:
     loggers: Sequence[Logger]
     progress: Progress
     title: str
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class FitSummary:
-    """What a run did, earlier parts of a resumed run included.
-
-    Attributes:
-        num_steps: optimiser steps done.
-        first_step: step at which this call began; 0 unless it continued an earlier run.
-        seconds: sum over all steps.
-        useful_tokens_per_second: tokens that are not padding, over all steps.
-        samples_per_second: over all steps.
-        padding_fraction: mean over the steps, 0..1.
-        losses: loss of every step.
-        history_path: the same and more as CSV.
-    """
-
-    num_steps: int
-    first_step: int
-    seconds: float
-    useful_tokens_per_second: float
-    samples_per_second: float
-    padding_fraction: float
-    losses: tuple[float, ...]
-    history_path: Path
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -138,6 +98,7 @@ def fit_adapter(
         DivergedError: if the loss or a gradient is not finite.
         ConfigError: if nothing is left to train.
         ArtifactError: if last.ckpt is damaged or belongs to another model or other data.
+        ResourceError: if a batch does not fit into memory.
         KeyboardInterrupt: after Ctrl-C, with last.ckpt written; a rerun continues there.
     """
     with frozen_where_rate_is_zero(model.trainable_groups(), learning_rates=optimisation.learning_rates):
@@ -148,7 +109,27 @@ def fit_adapter(
             pos_weight=pos_weight,
             mask_weight=mask_weight,
         )
-        return _fit(module, datamodule, optimisation=optimisation, engine=engine, output=output)
+        decoder = model.decoder
+        note, state_bytes = output.progress.note, optimisation.state_bytes
+        watch = MemoryWatch(datamodule, decoder=decoder, settings=engine.memory, state_bytes=state_bytes, note=note)
+        with (
+            watch.watching(),
+            compiled_blocks(decoder) if engine.compile_blocks else contextlib.nullcontext(),
+            row_attention(decoder) if datamodule.in_rows else contextlib.nullcontext(),
+        ):
+            return _fit(
+                module,
+                datamodule,
+                optimisation=optimisation,
+                engine=engine,
+                output=output,
+                throughput=ThroughputMonitor(peak=_peak_speed(engine, decoder)),
+                watch=watch,
+            )
+
+
+def _peak_speed(engine: Engine, decoder: torch.nn.Module) -> PeakSpeed | None:
+    return None if engine.peak_tflops is None else PeakSpeed(tflops=engine.peak_tflops, shape=shape_of(decoder))
 
 
 def fit_alignment(
@@ -178,7 +159,15 @@ def fit_alignment(
         parts.projector, parts.look_twice, vocabulary=parts.vocabulary, weights=weights, optimisation=optimisation
     )
     with frozen_where_rate_is_zero(module.trainable_groups(), learning_rates=optimisation.learning_rates):
-        return _fit(module, datamodule, optimisation=optimisation, engine=engine, output=output)
+        return _fit(
+            module,
+            datamodule,
+            optimisation=optimisation,
+            engine=engine,
+            output=output,
+            throughput=ThroughputMonitor(),
+            watch=None,
+        )
 
 
 def _fit(
@@ -188,12 +177,13 @@ def _fit(
     optimisation: Optimisation,
     engine: Engine,
     output: RunOutput,
+    throughput: ThroughputMonitor,
+    watch: MemoryWatch | None,
 ) -> FitSummary:
-    throughput = ThroughputMonitor()
     history = LossHistory(output.folder, throughput=throughput, log_every=output.log_every)
     checkpoints = CheckpointEveryN(output.folder, every_n_steps=output.checkpoint_every, history=history)
-    progress = ProgressBridge(output.progress, title=output.title)
-    with _quiet_lightning():
+    progress = ProgressBridge(output.progress, title=output.title, throughput=throughput)
+    with quiet_lightning():
         trainer = pl.Trainer(
             accelerator=engine.accelerator,
             devices=engine.devices,
@@ -207,12 +197,16 @@ def _fit(
             logger=list(output.loggers) or False,
             log_every_n_steps=output.log_every,
             callbacks=[
+                *([] if watch is None else [watch]),
+                *([PackingCheck(datamodule, note=output.progress.note)] if datamodule.in_rows else []),
                 SeedEveryBatch(datamodule.seed),
                 throughput,
                 history,
+                *([] if datamodule.hard is None else [MeasureConfidence(datamodule)]),
                 progress,
                 checkpoints,
                 DivergenceReport(output.folder),
+                BookkeepingEnd(throughput),
             ],
             enable_checkpointing=False,
             enable_progress_bar=False,
@@ -226,7 +220,7 @@ def _fit(
     module.eval()
     # A run that was finished before never starts training.
     first_step = len(history.rows) if progress.first_step is None else progress.first_step
-    return _summarise(history.rows, first_step=first_step, output=output)
+    return summarise(history.rows, first_step=first_step, history_path=output.folder / HISTORY_NAME)
 
 
 def _run(
@@ -245,39 +239,3 @@ def _run(
     if checkpoints.stop_signal is not None:
         signal.raise_signal(checkpoints.stop_signal)  # the handler from before: KeyboardInterrupt, requeue, exit
         raise KeyboardInterrupt
-
-
-def _summarise(rows: Sequence[dict[str, float]], *, first_step: int, output: RunOutput) -> FitSummary:
-    seconds = sum(row["step_seconds"] for row in rows)
-    return FitSummary(
-        num_steps=len(rows),
-        first_step=first_step,
-        seconds=seconds,
-        useful_tokens_per_second=sum(row["useful_tokens"] for row in rows) / max(seconds, 1e-9),
-        samples_per_second=sum(row["samples"] for row in rows) / max(seconds, 1e-9),
-        padding_fraction=sum(row["padding_fraction"] for row in rows) / max(1, len(rows)),
-        losses=tuple(row["loss/total"] for row in rows),
-        history_path=output.folder / HISTORY_NAME,
-    )
-
-
-class _DropTips(logging.Filter):
-    """Keeps what Lightning says about every start away from the user."""
-
-    def filter(self, record: logging.LogRecord) -> bool:
-        return not record.getMessage().lstrip().startswith(_QUIET_LOG_PREFIXES)
-
-
-@contextlib.contextmanager
-def _quiet_lightning() -> Iterator[None]:
-    """Silences the named tips and warnings, and nothing else, for the length of a run."""
-    drop_tips = _DropTips()
-    speaker: Any = logging.getLogger("pytorch_lightning.utilities.rank_zero")
-    speaker.addFilter(drop_tips)
-    try:
-        with warnings.catch_warnings():
-            for message in _QUIET_WARNINGS:
-                warnings.filterwarnings("ignore", message=message)
-            yield
-    finally:
-        speaker.removeFilter(drop_tips)

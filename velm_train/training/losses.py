@@ -9,7 +9,11 @@ _SCORE_EPS = 1e-6
 
 
 def image_loss_sum(
-    image_logits: Float[torch.Tensor, " I"], view_anomalous: Float[torch.Tensor, " I"], *, pos_weight: float
+    image_logits: Float[torch.Tensor, " I"],
+    view_anomalous: Float[torch.Tensor, " I"],
+    *,
+    pos_weight: float,
+    view_weight: Float[torch.Tensor, " I"] | None = None,
 ) -> Float[torch.Tensor, ""]:
     """Returns the summed binary cross-entropy of the adapter's own anomaly score.
 
@@ -17,11 +21,13 @@ def image_loss_sum(
         image_logits: one logit a view.
         view_anomalous: 1, 0, or NaN for views that are not scored.
         pos_weight: weight of anomalous views; normal over anomalous views of the training set balances the two.
+        view_weight: how often each view counts; None for once.
     """
     scored = ~view_anomalous.isnan()
     return F.binary_cross_entropy_with_logits(
         image_logits[scored].float(),
         view_anomalous[scored].float(),
+        weight=None if view_weight is None else view_weight[scored],
         pos_weight=torch.tensor(pos_weight, device=image_logits.device),
         reduction="sum",
     )
@@ -33,6 +39,7 @@ def mask_loss_sum(
     *,
     valid: Bool[torch.Tensor, "T N"],
     view_index: Int[torch.Tensor, " T"],
+    view_weight: Float[torch.Tensor, " I"] | None = None,
 ) -> Float[torch.Tensor, ""]:
     """Returns the sum over outlined views of focal plus Dice loss of the token scores against their masks.
 
@@ -46,6 +53,7 @@ def mask_loss_sum(
             object tokens does not count.
         valid: False on padding, which does not count.
         view_index: the view that each tile belongs to.
+        view_weight: how often each view counts; None for once.
     """
     known = view_index.new_ones(int(view_index.max()) + 1, dtype=torch.bool)
     known[view_index[(gt_scores.isnan() & valid).any(dim=1)]] = False
@@ -62,6 +70,8 @@ def mask_loss_sum(
     overlap, total = per_view(scores * targets), per_view(scores + targets)
     dice = 1 - (2 * overlap + 1) / (total + 1)
     losses = per_view(focal) / num_tokens.clamp_min(1) + dice
+    if view_weight is not None:
+        losses = losses * view_weight
     return losses[known & (num_tokens > 0)].sum()
 
 

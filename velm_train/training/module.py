@@ -12,6 +12,7 @@ micro-batch means that Lightning would give otherwise lets a short answer weigh 
 """
 
 import logging
+from dataclasses import dataclass
 from typing import Any
 
 import pytorch_lightning as pl
@@ -26,6 +27,7 @@ from velm_train.training.batches import WindowedBatch
 from velm_train.training.divergence import stop_diverged
 from velm_train.training.losses import image_loss_sum, mask_loss_sum
 from velm_train.training.optimiser import Optimisation, make_optimiser
+from velm_train.training.samplers import MicroBatchPlan
 from velm_train.training.trainable import (
     find_unreached,
     keep_trainable_only,
@@ -34,6 +36,21 @@ from velm_train.training.trainable import (
 )
 
 logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class LossTerms:
+    """What some samples add to the loss of a window.
+
+    Attributes:
+        total: the weighted sum.
+        parts: name -> term, before it is weighted.
+        num_supervised: tokens that carry loss.
+    """
+
+    total: Float[torch.Tensor, ""]
+    parts: dict[str, Float[torch.Tensor, ""]]
+    num_supervised: int
 
 
 class InspectionModule(pl.LightningModule):
@@ -76,26 +93,44 @@ class InspectionModule(pl.LightningModule):
         del batch_idx
         batch, plan = windowed.batch, windowed.plan
         assert isinstance(batch, Batch)
-        output = self.model.training_output(batch)
-        assert output.num_supervised == plan.num_supervised, "the plan and the labels count different tokens"
-        language_loss = output.language_loss_sum / plan.window_supervised
-        image_loss = torch.zeros_like(language_loss)
-        if output.image_logits is not None and self._bce_weight > 0:
-            loss_sum = image_loss_sum(output.image_logits, batch.view_anomalous, pos_weight=self._pos_weight)
-            image_loss = loss_sum / plan.window_scored_views
-        loss = language_loss + self._bce_weight * image_loss
-        masks = {}
-        if self._mask_weight > 0 and output.token_scores is not None:
-            masks["mask"] = _mask_loss_sum(output.token_scores, batch) / plan.window_scored_views
-            loss = loss + self._mask_weight * masks["mask"]
-        require_finite_loss(loss, module=self)
+        terms = self.loss_terms(batch, plan)
+        assert terms.num_supervised == plan.num_supervised, "the plan and the labels count different tokens"
+        require_finite_loss(terms.total, module=self)
         return {
-            "loss": loss * (self.trainer.accumulate_grad_batches * self.trainer.world_size),
-            "total": loss.detach(),
-            "language": language_loss.detach(),
-            "image": image_loss.detach(),
-            **{name: value.detach() for name, value in masks.items()},
+            "loss": terms.total * (self.trainer.accumulate_grad_batches * self.trainer.world_size),
+            "total": terms.total.detach(),
+            **{name: value.detach() for name, value in terms.parts.items()},
         }
+
+    def loss_terms(self, batch: Batch, plan: MicroBatchPlan) -> LossTerms:
+        """Returns the shares that some samples of a micro-batch have in the window's loss.
+
+        Args:
+            batch: all samples of the micro-batch, or some of them.
+            plan: of the micro-batch.
+        """
+        output = self.model.training_output(batch)
+        language_loss = output.language_loss_sum / plan.window_supervised
+        image_loss, mask_loss = torch.zeros_like(language_loss), torch.zeros_like(language_loss)
+        if output.image_logits is not None and self._bce_weight > 0:
+            loss_sum = image_loss_sum(
+                output.image_logits,
+                batch.view_anomalous,
+                pos_weight=self._pos_weight,
+                view_weight=batch.view_weight,
+            )
+            image_loss = loss_sum / plan.window_scored_views
+        if output.token_scores is not None and self._mask_weight > 0:
+            mask_loss = _mask_loss_sum(output.token_scores, batch) / plan.window_scored_views
+        total = language_loss + self._bce_weight * image_loss
+        parts = {"language": language_loss, "image": image_loss}
+        if self._mask_weight > 0:
+            total = total + self._mask_weight * mask_loss
+            parts["mask"] = mask_loss
+        if not len(batch.view_sample):
+            # Without a view nothing reaches projector and adapter. Ranks that saw views would wait for their gradients.
+            total = total + 0.0 * sum(parameter.sum() for parameter in self.parameters() if parameter.requires_grad)
+        return LossTerms(total=total, parts=parts, num_supervised=output.num_supervised)
 
     def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
         """Returns AdamW over the model's groups, each with its own rate, and the schedule."""
@@ -127,7 +162,11 @@ def _mask_loss_sum(token_scores: Float[torch.Tensor, "T N"], batch: Batch) -> Fl
     evidence = batch.evidence
     assert evidence.gt_scores is not None, "a mask weight above 0 needs the ground truth in every batch"
     return mask_loss_sum(
-        token_scores, evidence.gt_scores, valid=object_tokens(evidence), view_index=evidence.view_index
+        token_scores,
+        evidence.gt_scores,
+        valid=object_tokens(evidence),
+        view_index=evidence.view_index,
+        view_weight=batch.view_weight,
     )
 
 

@@ -1,21 +1,41 @@
-"""Parameter groups and learning rates go in; one AdamW with warm-up and cosine decay comes out."""
+"""Parameter groups and learning rates go in; one AdamW with warm-up and cosine decay comes out.
+
+| kind | what it is | how far its steps are from those of adamw |
+|---|---|---|
+| adamw | torch's, one parameter after another on the CPU, all at once on a GPU | |
+| adamw_fused | torch's, each step one kernel | rounding |
+| adamw_8bit | moments in 8 bits, blocks with a scale each (Dettmers et al. 2022, section 2) | 1 or 2 % of the way |
+| paged_adamw_8bit | the same, moved to the machine's own memory where the GPU's is full | as adamw_8bit |
+
+Moments of fewer than 4096 weights stay in 32 bits.
+"""
 
 import logging
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from pytorch_lightning.utilities.types import OptimizerLRSchedulerConfig
 
 from velm_train.core.errors import ConfigError
+from velm_train.models.quantisation import load_bitsandbytes
 
 logger = logging.getLogger(__name__)
 
 ParameterGroups = Mapping[str, Sequence[torch.nn.Parameter]]
 """Group name, such as "lora", -> its parameters."""
+
+OptimiserKind = Literal["adamw", "adamw_fused", "adamw_8bit", "paged_adamw_8bit"]
+
+_BYTES_PER_WEIGHT: Mapping[OptimiserKind, int] = {
+    "adamw": 8,
+    "adamw_fused": 8,
+    "adamw_8bit": 2,
+    "paged_adamw_8bit": 2,
+}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -29,6 +49,7 @@ class Optimisation:
         warmup_fraction: share of the steps with a linearly rising rate, 0..1.
         min_learning_rate_fraction: where the cosine ends, as a share of the peak, 0..1.
         gradient_clip: largest total gradient norm.
+        kind: which AdamW.
     """
 
     max_steps: int
@@ -37,6 +58,12 @@ class Optimisation:
     warmup_fraction: float = 0.1
     min_learning_rate_fraction: float = 0.1
     gradient_clip: float = 1.0
+    kind: OptimiserKind = "adamw"
+
+    @property
+    def state_bytes(self) -> int:
+        """Memory of both moments of a weight, bytes."""
+        return _BYTES_PER_WEIGHT[self.kind]
 
 
 def learning_rate_factor(step: int, *, max_steps: int, warmup_steps: int, min_fraction: float) -> float:
@@ -65,11 +92,10 @@ def make_optimiser(
         optimisation: rates, decay and schedule.
 
     Raises:
-        ConfigError: if nothing is left to train, or a group has no learning rate.
+        ConfigError: if nothing is left to train, a group has no learning rate, or the device cannot run the optimiser.
     """
     parameter_groups = make_parameter_groups(module, groups, optimisation=optimisation)
-    # Every group has its own rate; the constructor's default is never used.
-    optimiser = torch.optim.AdamW(parameter_groups, lr=0.0)
+    optimiser = _make_adamw(parameter_groups, kind=optimisation.kind)
     warmup_steps = math.ceil(optimisation.warmup_fraction * optimisation.max_steps)
     scheduler = torch.optim.lr_scheduler.LambdaLR(
         optimiser,
@@ -81,6 +107,41 @@ def make_optimiser(
         ),
     )
     return {"optimizer": optimiser, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
+
+
+def require_runs_here(kind: OptimiserKind, *, device: torch.device) -> None:
+    """Refuses an optimiser that this machine cannot run.
+
+    Raises:
+        ConfigError: if it needs a GPU that is not there, or bitsandbytes, which is not installed.
+    """
+    if kind not in ("adamw_8bit", "paged_adamw_8bit"):
+        return
+    if kind == "paged_adamw_8bit" and device.type != "cuda":
+        raise ConfigError(
+            f"trainer.optimiser is {kind!r}, which needs a GPU: it moves its states between a GPU's memory and "
+            "the machine's, and on the CPU there is nothing to move; choose adamw, adamw_fused or adamw_8bit"
+        )
+    load_bitsandbytes(f"trainer.optimiser={kind}", instead="trainer.optimiser=adamw")
+
+
+def _make_adamw(parameter_groups: list[dict[str, Any]], *, kind: OptimiserKind) -> torch.optim.Optimizer:
+    require_runs_here(kind, device=parameter_groups[0]["params"][0].device)
+    # Every group has its own rate; the constructor's default is never used.
+    if kind in ("adamw_8bit", "paged_adamw_8bit"):
+        bnb: Any = load_bitsandbytes(f"trainer.optimiser={kind}", instead="trainer.optimiser=adamw")
+        in_bits: torch.optim.Optimizer = bnb.optim.AdamW8bit(
+            parameter_groups, lr=0.0, is_paged=kind == "paged_adamw_8bit"
+        )
+        return in_bits
+    if kind == "adamw":
+        return torch.optim.AdamW(parameter_groups, lr=0.0)
+    fused: Any = torch.optim.AdamW(parameter_groups, lr=0.0, fused=True)
+    # A fused step could undo the loss scale itself, and Lightning clips no gradients of an optimiser that does. Without
+    # the mark they are scaled back before they are clipped, as for any other.
+    fused._step_supports_amp_scaling = False
+    optimiser: torch.optim.Optimizer = fused
+    return optimiser
 
 
 def make_parameter_groups(

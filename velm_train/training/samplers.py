@@ -10,17 +10,22 @@ every rank knows the token count of the whole window without asking the others.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
-
-import numpy as np
-from jaxtyping import Int
 
 from velm_train.core.errors import ConfigError
 from velm_train.core.seeding import generator
+from velm_train.training.bundles import (
+    ALONE,
+    Draw,
+    SampleBundle,
+    SharedPrefix,
+    arrange,
+    bundles_of,
+    num_tokens,
+    squared_lengths,
+)
+from velm_train.training.hard_examples import HardExamples
+from velm_train.training.orders import Balance, SampleOrder, drawn_together, epoch_order, in_buckets
 from velm_train.training.windows import PassLimits, WindowCutter, cut_into_passes
-
-Balance = Literal["none", "type", "category", "gate"]
-SampleOrder = Int[np.ndarray, " n"]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -35,6 +40,7 @@ class SampleFacts:
         num_tokens: length of the sample without padding.
         num_supervised: positions that carry language-model loss.
         num_scored_views: views whose image score is supervised.
+        prefix: what it begins with and others do, too.
     """
 
     sample_id: str
@@ -44,10 +50,12 @@ class SampleFacts:
     num_tokens: int
     num_supervised: int
     num_scored_views: int
+    prefix: SharedPrefix = ALONE
 
     def group(self, balance: Balance) -> str:
         """Returns what the sample counts as under a balance."""
-        return {"none": "", "type": self.answer_type, "category": self.category, "gate": str(self.false_alarm)}[balance]
+        groups = {"type": self.answer_type, "category": self.category, "gate": str(self.false_alarm)}
+        return groups[balance] if balance in groups else ""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -57,9 +65,12 @@ class MicroBatchPlan:
     Attributes:
         index: number of the micro-batch in this rank's stream.
         samples: indices of its samples.
+        bundles: of these samples, in order.
+        visits: number of each sample in the endless stream of all epochs; seeds what is drawn anew at each visit.
         sample_ids: their names.
-        num_useful_tokens: tokens that are not padding.
-        num_padded_tokens: samples times the longest sample.
+        num_useful_tokens: tokens that are not padding; what samples of a bundle share counts once.
+        num_padded_tokens: tokens computed: samples times the longest sample, or as many as useful ones in a row.
+        squared_lengths: sum over the samples of their tokens squared; of pairs of shared tokens once.
         num_supervised: supervised tokens of this micro-batch.
         window_supervised: supervised tokens of the whole window over all ranks, at least 1.
         window_scored_views: scored views of the whole window over all ranks, at least 1.
@@ -67,63 +78,31 @@ class MicroBatchPlan:
 
     index: int
     samples: tuple[int, ...]
+    bundles: tuple[SampleBundle, ...]
+    visits: tuple[int, ...]
     sample_ids: tuple[str, ...]
     num_useful_tokens: int
     num_padded_tokens: int
+    squared_lengths: int
     num_supervised: int
     window_supervised: int
     window_scored_views: int
 
 
-def epoch_order(groups: Sequence[str], *, balance: Balance, seed: int, epoch: int) -> SampleOrder:
-    """Returns the sample indices of one epoch, as many as there are samples.
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Rank:
+    """One of the processes that train together.
 
-    Args:
-        groups: what each sample counts as: its type, its category, or whether it is a false alarm.
-        balance: "none" visits every sample once. Otherwise every group is drawn equally often (up to one): groups
-            with more samples than their share are subsampled, groups with fewer are repeated, each sample as often
-            as any other of its group (up to one). Which samples and which groups get the odd draw changes with the
-            epoch.
-        seed: root seed.
-        epoch: 0 or more.
+    Attributes:
+        number: 0 to world_size - 1.
+        world_size: number of processes.
     """
-    rng = generator(seed, "sample_order", balance, str(epoch))
-    num_samples = len(groups)
-    if balance == "none":
-        return rng.permutation(num_samples)
-    names = sorted(set(groups))
-    labels = np.array(groups)
-    share, odd_draws = divmod(num_samples, len(names))
-    with_odd_draw = set(rng.permutation(len(names))[:odd_draws].tolist())
-    drawn: list[int] = []
-    for position, name in enumerate(names):
-        members = np.flatnonzero(labels == name)
-        quota = share + (position in with_odd_draw)
-        repeats, rest = divmod(quota, len(members))
-        drawn += members.tolist() * repeats + rng.permutation(members)[:rest].tolist()
-    return rng.permutation(np.array(drawn, dtype=np.int64))
+
+    number: int
+    world_size: int
 
 
-def in_buckets(
-    order: SampleOrder, lengths: Sequence[int], *, bucket_size: int, rng: np.random.Generator
-) -> SampleOrder:
-    """Returns an order in which neighbours are of about one length, so that passes need little padding.
-
-    Each run of `bucket_size` samples is sorted by length; the runs stay where they were, and each goes up or down by
-    the toss of a coin, so that no length comes first always.
-
-    Args:
-        order: sample indices.
-        lengths: tokens of each sample.
-        bucket_size: samples of a run; 0 or 1 changes nothing.
-        rng: tosses the coins.
-    """
-    if bucket_size < 2:
-        return order
-    runs = [order[start : start + bucket_size] for start in range(0, len(order), bucket_size)]
-    table = np.asarray(lengths)
-    ordered = [run[np.argsort(table[run], kind="stable")] for run in runs]
-    return np.concatenate([run if rng.integers(2) else run[::-1] for run in ordered])
+ONLY_RANK = Rank(number=0, world_size=1)
 
 
 class SamplePlan:
@@ -139,8 +118,9 @@ class SamplePlan:
         seed: int,
         token_budget: int = 0,
         bucket_size: int = 0,
-        rank: int = 0,
-        world_size: int = 1,
+        rank: Rank = ONLY_RANK,
+        hard: HardExamples | None = None,
+        bundle_size: int | None = None,
     ) -> None:
         """Remembers the facts; orders are made when first needed.
 
@@ -148,12 +128,13 @@ class SamplePlan:
             facts: one entry a sample.
             batch_size: samples per forward pass, 1 or more; with a token budget the most there may be.
             accumulate: forward passes per optimiser step and rank, 1 or more.
-            balance: see `epoch_order`.
+            balance: see `epoch_order`; "hard" to leave the orders to `hard`.
             seed: root seed.
-            token_budget: tokens per forward pass, padding included; 0 for batches of `batch_size`.
+            token_budget: tokens per forward pass, as `windows.PassLimits` counts them; 0 for batches of `batch_size`.
             bucket_size: see `in_buckets`.
-            rank: of this process, 0 to world_size - 1.
-            world_size: number of processes.
+            rank: this process.
+            hard: orders the epochs of balance "hard"; None for any other.
+            bundle_size: most samples of a bundle; None for passes that are padded and share nothing.
 
         Raises:
             ConfigError: if there are no samples, or one alone is over the token budget.
@@ -164,17 +145,21 @@ class SamplePlan:
         self._facts = facts
         self._groups = [fact.group(balance) for fact in facts]
         self._lengths = [fact.num_tokens for fact in facts]
+        self._prefixes = [fact.prefix for fact in facts]
+        self._most = bundle_size or 1
+        self._in_rows = bundle_size is not None
         self._limits = PassLimits(batch_size=batch_size, token_budget=token_budget)
         self._bucket_size = bucket_size
         self._accumulate = accumulate
         self._balance: Balance = balance
+        self._hard = hard
         self._seed = seed
-        self._rank = rank
-        self._world_size = world_size
+        self._rank = rank.number
+        self._world_size = rank.world_size
         self._orders: dict[int, SampleOrder] = {}
         self._cutter = WindowCutter(
-            lambda position: self._lengths[self._sample_at(position)],
-            num_passes=accumulate * world_size,
+            lambda begin, end: self._passes(self._arranged(begin, end)) is not None,
+            num_passes=accumulate * rank.world_size,
             limits=self._limits,
         )
 
@@ -184,22 +169,23 @@ class SamplePlan:
         The samples of a window are sorted by length before they are cut into micro-batches: this saves padding and
         cannot change the window's gradient, which is a sum over all of its tokens.
         """
-        window = self._window(index // self._accumulate)
-        place = (index % self._accumulate) * self._world_size + self._rank
-        passes = cut_into_passes(
-            [self._lengths[i] for i in window], num_passes=self._accumulate * self._world_size, limits=self._limits
-        )
+        window = self._arranged(*self._cutter.bounds(index // self._accumulate))
+        passes = self._passes(window)
         assert passes is not None, "a window holds what fits into its passes"
-        begin, end = passes[place]
-        samples = window[begin:end]
-        facts = [self._facts[i] for i in samples]
-        window_facts = [self._facts[i] for i in window]
+        begin, end = passes[(index % self._accumulate) * self._world_size + self._rank]
+        draws = window[begin:end]
+        facts = [self._facts[draw.sample] for draw in draws]
+        window_facts = [self._facts[draw.sample] for draw in window]
+        num_useful = num_tokens(draws)
         return MicroBatchPlan(
             index=index,
-            samples=tuple(samples),
+            samples=tuple(draw.sample for draw in draws),
+            bundles=bundles_of(draws),
+            visits=tuple(draw.visit for draw in draws),
             sample_ids=tuple(fact.sample_id for fact in facts),
-            num_useful_tokens=sum(fact.num_tokens for fact in facts),
-            num_padded_tokens=len(facts) * max(fact.num_tokens for fact in facts),
+            num_useful_tokens=num_useful,
+            num_padded_tokens=num_useful if self._in_rows else len(facts) * max(fact.num_tokens for fact in facts),
+            squared_lengths=squared_lengths(draws),
             num_supervised=sum(fact.num_supervised for fact in facts),
             window_supervised=max(1, sum(fact.num_supervised for fact in window_facts)),
             window_scored_views=max(1, sum(fact.num_scored_views for fact in window_facts)),
@@ -209,20 +195,41 @@ class SamplePlan:
         """Returns the epoch, and the position in it, of the first sample of optimiser step `step`."""
         return divmod(self._cutter.bounds(step)[0], len(self._facts))
 
-    def _window(self, step: int) -> list[int]:
-        begin, end = self._cutter.bounds(step)
-        members = [self._sample_at(position) for position in range(begin, end)]
-        return sorted(members, key=lambda i: -self._lengths[i])
+    def epochs_in_reach(self, step: int) -> range:
+        """Returns the epochs whose order has to be known to cut the window of optimiser step `step`."""
+        begin = self._cutter.bounds(step)[0]
+        most = self._accumulate * self._world_size * self._limits.batch_size
+        return range(begin // len(self._facts), (begin + most - 1) // len(self._facts) + 1)
+
+    def _arranged(self, begin: int, end: int) -> list[Draw]:
+        """Returns the draws of a stretch of the stream, bundle by bundle, the longest first."""
+        samples = [self._sample_at(visit) for visit in range(begin, end)]
+        return arrange(range(begin, end), samples, lengths=self._lengths, prefixes=self._prefixes, most=self._most)
+
+    def _passes(self, draws: Sequence[Draw]) -> list[tuple[int, int]] | None:
+        return cut_into_passes(
+            [draw.num_tokens for draw in draws],
+            num_passes=self._accumulate * self._world_size,
+            limits=self._limits,
+            tokens_of=None if self._most == 1 else lambda begin, end: num_tokens(draws[begin:end]),
+        )
 
     def _sample_at(self, position: int) -> int:
         epoch, offset = divmod(position, len(self._facts))
         if epoch not in self._orders:
-            order = epoch_order(self._groups, balance=self._balance, seed=self._seed, epoch=epoch)
+            order = self._order(epoch)
             coins = generator(self._seed, "buckets", str(epoch))
             # A window touches few epochs at a time; older ones are never asked for again.
             self._orders = {known: self._orders[known] for known in sorted(self._orders)[-2:]}
-            self._orders[epoch] = in_buckets(order, self._lengths, bucket_size=self._bucket_size, rng=coins)
+            bucketed = in_buckets(order, self._lengths, bucket_size=self._bucket_size, rng=coins)
+            self._orders[epoch] = drawn_together(bucketed, self._prefixes, most=self._most)
         return int(self._orders[epoch][offset])
+
+    def _order(self, epoch: int) -> SampleOrder:
+        if self._balance == "hard":
+            assert self._hard is not None, "balance by hardness needs what is known of it"
+            return self._hard.order(len(self._facts), seed=self._seed, epoch=epoch)
+        return epoch_order(self._groups, balance=self._balance, seed=self._seed, epoch=epoch)
 
 
 def _require_within_budget(facts: Sequence[SampleFacts], *, token_budget: int) -> None:

@@ -19,31 +19,45 @@ class PassLimits:
 
     Attributes:
         batch_size: samples, 1 or more.
-        token_budget: samples times the longest of them, padding included; 0 for no limit.
+        token_budget: samples times the longest of them, padding included, or the tokens computed where what samples
+            share is computed once; 0 for no limit.
     """
 
     batch_size: int
     token_budget: int
 
-    def fits(self, num_samples: int, longest: int) -> bool:
-        """Returns whether so many samples, padded to the longest, make one pass."""
-        return num_samples <= self.batch_size and (not self.token_budget or num_samples * longest <= self.token_budget)
+    def fits(self, num_samples: int, num_tokens: int) -> bool:
+        """Returns whether so many samples, which take so many tokens together, make one pass."""
+        return num_samples <= self.batch_size and (not self.token_budget or num_tokens <= self.token_budget)
 
 
-def cut_into_passes(lengths: Sequence[int], *, num_passes: int, limits: PassLimits) -> list[tuple[int, int]] | None:
+def cut_into_passes(
+    lengths: Sequence[int],
+    *,
+    num_passes: int,
+    limits: PassLimits,
+    tokens_of: Callable[[int, int], int] | None = None,
+) -> list[tuple[int, int]] | None:
     """Returns where each pass begins and ends, or None if the samples do not fit.
 
     Args:
-        lengths: tokens of each sample, longest first.
+        lengths: tokens of each sample, longest first; with `tokens_of` in any order.
         num_passes: to cut into, all of them filled.
         limits: of each pass.
+        tokens_of: places where a pass begins and ends -> its tokens, never more for a part of it; None for samples
+            padded to the longest.
     """
+
+    def fits(begin: int, end: int) -> bool:
+        num_tokens = (end - begin) * lengths[begin] if tokens_of is None else tokens_of(begin, end)
+        return limits.fits(end - begin, num_tokens)
+
     if len(lengths) < num_passes:
         return None
     starts = [0]
-    for index, length in enumerate(lengths):
-        if not limits.fits(index - starts[-1] + 1, lengths[starts[-1]]):
-            if not limits.fits(1, length):
+    for index in range(len(lengths)):
+        if not fits(starts[-1], index + 1):
+            if not fits(index, index + 1):
                 return None
             starts.append(index)
     if len(starts) > num_passes:
@@ -64,15 +78,16 @@ class WindowCutter:
     Where a window ends depends on the samples before it alone, so that a run resumed at any step cuts the same ones.
     """
 
-    def __init__(self, length_at: Callable[[int], int], *, num_passes: int, limits: PassLimits) -> None:
+    def __init__(self, fits: Callable[[int, int], bool], *, num_passes: int, limits: PassLimits) -> None:
         """Remembers the stream; nothing is cut yet.
 
         Args:
-            length_at: position in the endless stream -> tokens of the sample there, within the limits by itself.
+            fits: whether the samples from one position of the endless stream to another make a window; asked under a
+                token budget alone. As many samples as there are passes always do.
             num_passes: of each window.
             limits: of each pass.
         """
-        self._length_at = length_at
+        self._fits = fits
         self._num_passes = num_passes
         self._limits = limits
         self._ends = [0]
@@ -89,10 +104,6 @@ class WindowCutter:
     def _end_of_window(self, start: int) -> int:
         most = start + self._num_passes * self._limits.batch_size
         end = start + self._num_passes
-        lengths = sorted((self._length_at(position) for position in range(start, end)), reverse=True)
-        while end < most:
-            longer = sorted([*lengths, self._length_at(end)], reverse=True)
-            if cut_into_passes(longer, num_passes=self._num_passes, limits=self._limits) is None:
-                break
-            lengths, end = longer, end + 1
+        while end < most and self._fits(start, end + 1):
+            end += 1
         return end

@@ -6,7 +6,7 @@ import torch
 from velm_train.models.look_twice.adapter import LookTwiceSettings
 from velm_train.models.lora import LoraSettings, has_lora
 from velm_train.models.lora_merging import merge_into_base
-from velm_train.models.recompute import recompute_activations
+from velm_train.models.recompute import keep_activations, recompute_activations
 
 VARIANTS = ["lora", "rslora", "dora", "pissa"]
 SIZES = [(100, 150), (60, 56), (150, 40)]
@@ -62,7 +62,9 @@ def test_views_are_encoded_without_gradient_where_nothing_in_the_tower_learns(ma
 
 def test_recomputing_activations_changes_no_gradient(make_family, mixed, family):
     def gradients(*, recompute):
-        model = shake(make_family(family, lora=LoraSettings(r=2, recompute=recompute))).train()
+        model = shake(make_family(family, lora=LoraSettings(r=2))).train()
+        if recompute:
+            recompute_activations(model.decoder)
         kept = []
         with torch.autograd.graph.saved_tensors_hooks(
             lambda tensor: kept.append(tensor.numel()) or tensor, lambda t: t
@@ -77,8 +79,9 @@ def test_recomputing_activations_changes_no_gradient(make_family, mixed, family)
 
 
 def test_recomputing_leaves_tower_and_embeddings_out_of_the_graph(make_family, family):
-    model = make_family(family, lora=LoraSettings(r=2, recompute=True)).train()
-    decoder = model._tap.decoder(model._vlm)
+    model = make_family(family, lora=LoraSettings(r=2)).train()
+    decoder = model.decoder
+    recompute_activations(decoder)
     blocks = [module for module in decoder.modules() if getattr(module, "gradient_checkpointing", False)]
     assert blocks
     tower = model._tap.tower(model._vlm)
@@ -87,6 +90,14 @@ def test_recomputing_leaves_tower_and_embeddings_out_of_the_graph(make_family, f
     assert not words(torch.tensor([[5, 6]])).requires_grad
     recompute_activations(decoder)  # once more changes nothing
     assert not words(torch.tensor([[5, 6]])).requires_grad
+
+
+def test_one_block_in_two_is_recomputed_and_none_once_undone(make_family):
+    decoder = make_family("qwen2_5_vl", lora=LoraSettings(r=2)).decoder
+    recompute_activations(decoder, every=2)
+    assert [bool(block.gradient_checkpointing) for block in decoder.layers] == [True, False, True]
+    keep_activations(decoder)
+    assert not any(getattr(module, "gradient_checkpointing", False) for module in decoder.modules())
 
 
 @pytest.mark.parametrize("variant", VARIANTS)

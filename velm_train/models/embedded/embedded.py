@@ -12,16 +12,16 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float, UInt8
+from jaxtyping import Float, UInt8
 from peft import PeftModel
 from torch import nn
-from torch.nn import functional as F
 from transformers import PreTrainedModel
 
-from velm_train.core.batch import IGNORE_INDEX, Batch, VisionEvidence
+from velm_train.core.batch import Batch, VisionEvidence
 from velm_train.core.errors import ConfigError
 from velm_train.core.hashing import sha256_json
 from velm_train.core.records import SizeHW
+from velm_train.models.answer_loss import answer_loss
 from velm_train.models.embedded.projector import VisionProjector, check_first_look_grid, pool_first_look
 from velm_train.models.embedded.vision import TwoTowers
 from velm_train.models.generation import generate_greedily
@@ -30,8 +30,11 @@ from velm_train.models.look_twice.geometry import global_tiles, object_tokens
 from velm_train.models.lora import describe_lora, merged
 from velm_train.models.modes import evaluating
 from velm_train.models.option_scoring import score_options
+from velm_train.models.packing.attention import no_mask
+from velm_train.models.packing.layout import RowLayout, lay_out
 from velm_train.models.padding import right_padded
-from velm_train.models.prefix import Prefix, logits_of, positions_of, prefill
+from velm_train.models.placeholders import fill_placeholders
+from velm_train.models.prefix import Prefix, positions_of, prefill
 from velm_train.models.protocol import LookTwiceOutput, TrainingOutput
 from velm_train.models.saving import AdapterDescription, WriteProcessor, load_adapter, save_adapter
 
@@ -122,10 +125,21 @@ class EmbeddedVLM(nn.Module):
         """Longest prompt with its answer that the language model was made for, tokens."""
         return int(self._causal_lm.config.max_position_embeddings)
 
+    @property
+    def decoder(self) -> nn.Module:
+        """The language model without its output layer, LoRA inside."""
+        decoder: nn.Module = self._causal_lm.get_decoder()
+        return decoder
+
     def view_token_ids(self, size_hw: SizeHW) -> tuple[int, ...]:
         """Returns the placeholders of a view, as many for every size."""
         del size_hw
         return (self.image_token_id,) * self.num_first_look + (self.inspect_token_id,) * self.num_second_look
+
+    def evidence_shape(self, size_hw: SizeHW) -> tuple[int, int]:
+        """Returns one tile, with as many tokens for every size."""
+        del size_hw
+        return 1, self.towers.settings.token_grid**2
 
     def encode_views(self, views: Sequence[UInt8[np.ndarray, "_ _ 3"]]) -> VisionEvidence:
         """Runs the frozen towers without gradients on pictures of any size; loads them at the first call."""
@@ -146,38 +160,41 @@ class EmbeddedVLM(nn.Module):
         )
         return first_look, None if self.look_twice is None else self.look_twice(evidence, projected)
 
-    def embed(self, batch: Batch) -> tuple[Float[torch.Tensor, "B T D"], LookTwiceOutput | None]:
-        """Returns input embeddings with visual tokens in the places of their placeholders."""
-        first_look, second = self.look(batch.evidence)
-        is_image = batch.input_ids == self.image_token_id
-        is_inspect = batch.input_ids == self.inspect_token_id
+    def embed(
+        self, batch: Batch, *, layout: RowLayout | None = None
+    ) -> tuple[Float[torch.Tensor, "_ T D"], LookTwiceOutput | None]:
+        """Returns input embeddings, as the batch lies or laid out as one row, with visual tokens in their places."""
+        input_ids = batch.input_ids if layout is None else layout.pick(batch.input_ids)
+        is_image = input_ids == self.image_token_id
+        is_inspect = input_ids == self.inspect_token_id
         pad_id = self._causal_lm.config.pad_token_id or 0
-        word_ids = batch.input_ids.masked_fill(is_image | is_inspect, pad_id)
-        embeds = self._causal_lm.get_input_embeddings()(word_ids)
-        embeds = _fill(embeds, is_image, first_look)
+        embeds = self._causal_lm.get_input_embeddings()(input_ids.masked_fill(is_image | is_inspect, pad_id))
+        first_look, second = self.look(batch.evidence) if len(batch.view_sample) else (embeds[:0, :0], None)
+        embeds = fill_placeholders(embeds, is_image, first_look.flatten(0, 1))
         if second is None:
             assert not bool(is_inspect.any()), "inspect placeholders in a batch for a model without look-twice adapter"
             return embeds, None
-        return _fill(embeds, is_inspect, second.second_look), second
+        return fill_placeholders(embeds, is_inspect, second.second_look.flatten(0, 1)), second
 
     def training_output(self, batch: Batch) -> TrainingOutput:
-        """Runs the language model; only hidden states whose next token is supervised meet the output layer."""
-        embeds, look = self.embed(batch)
-        hidden = self._causal_lm.get_decoder()(
-            inputs_embeds=embeds,
-            attention_mask=batch.attention_mask,
-            position_ids=positions_of(batch.attention_mask),
-            use_cache=False,
-        ).last_hidden_state
-        targets = batch.labels[:, 1:]  # the one shift: position t predicts token t + 1
-        supervised = targets != IGNORE_INDEX
-        logits = logits_of(self._causal_lm, hidden[:, :-1][supervised])  # (supervised, V)
-        return TrainingOutput(
-            language_loss_sum=F.cross_entropy(logits, targets[supervised], reduction="sum"),
-            num_supervised=int(supervised.sum()),
-            image_logits=None if look is None else look.image_logits,
-            token_scores=None if look is None else look.token_scores,
-        )
+        """Runs the language model; see the protocol."""
+        layout = None if batch.bundles is None else lay_out(batch)
+        embeds, look = self.embed(batch, layout=layout)
+        decoder = self._causal_lm.get_decoder()
+        if layout is None:
+            positions = positions_of(batch.attention_mask)
+            output = decoder(
+                inputs_embeds=embeds, attention_mask=batch.attention_mask, position_ids=positions, use_cache=False
+            )
+        else:
+            output = decoder(
+                inputs_embeds=embeds,
+                attention_mask=no_mask(embeds.device),
+                position_ids=layout.counts[None],
+                use_cache=False,
+                row_layout=layout,
+            )
+        return answer_loss(self._causal_lm, output.last_hidden_state, batch.labels, layout=layout, look=look)
 
     @torch.no_grad()
     def option_log_likelihoods(
@@ -266,18 +283,6 @@ class EmbeddedVLM(nn.Module):
         look_twice = {"source": "off"} if self.look_twice is None else asdict(self.look_twice.settings)
         settings = {"lora": describe_lora(self._tuned()), "look_twice": look_twice}
         return AdapterDescription(family=FAMILY, identity=self.identity, settings=settings)
-
-
-def _fill(
-    embeds: Float[torch.Tensor, "B T D"],
-    placeholders: Bool[torch.Tensor, "B T"],
-    tokens: Float[torch.Tensor, "I K D"],
-) -> Float[torch.Tensor, "B T D"]:
-    """Writes tokens, view by view, into the rows of their placeholders, sample by sample."""
-    rows = tokens.flatten(0, 1).to(embeds.dtype)
-    found = int(placeholders.sum())
-    assert found == len(rows), f"{found} placeholders in the batch for {len(rows)} visual tokens"
-    return embeds.masked_scatter(placeholders[..., None].expand_as(embeds), rows)
 
 
 def _as_ids(value: int | Sequence[int] | None) -> frozenset[int]:

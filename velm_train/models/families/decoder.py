@@ -16,6 +16,8 @@ from transformers.utils import ModelOutput
 
 from velm_train.core.batch import Batch
 from velm_train.models.families.tap import FamilyTap
+from velm_train.models.packing.attention import no_mask
+from velm_train.models.packing.layout import RowLayout
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -42,25 +44,44 @@ class RopePositions:
         known = counts.clamp_max(self.table.shape[2] - 1).expand(3, -1, -1)
         return torch.where(counts < lengths[:, None], self.table.gather(2, known), counts + self.after[:, None])
 
+    def in_row(self, layout: RowLayout, *, lengths: Int[torch.Tensor, " B"]) -> "RopePositions":
+        """Returns the ids of a row, as those of one prompt.
 
-def rope_positions(vlm: PreTrainedModel, batch: Batch, *, image_token_id: int) -> RopePositions | None:
+        Args:
+            layout: of the row, whose bundles begin with these prompts.
+            lengths: real tokens of each prompt.
+        """
+        counts, bundle = layout.counts, layout.bundle
+        known = self.table[:, bundle, counts.clamp_max(self.table.shape[2] - 1)]  # (3, T)
+        ids = torch.where(counts < lengths[bundle], known, counts + self.after[bundle])
+        return RopePositions(table=ids[:, None], after=torch.zeros_like(self.after[:1]))
+
+
+def rope_positions(
+    vlm: PreTrainedModel, batch: Batch, *, image_token_id: int, layout: RowLayout | None = None
+) -> RopePositions | None:
     """Returns M-RoPE ids by the family's own rule, if it has one; whatever is no image id counts as text.
 
     Args:
         vlm: with or without LoRA inside.
         batch: one tile per view.
         image_token_id: what first-look positions hold.
+        layout: of the row, if the batch is laid out as one.
     """
     if not hasattr(vlm.model, "get_rope_index"):
         return None
+    # Of a bundle the first sample is asked: behind the views that they share, all samples count on as text does.
+    rows = slice(None) if layout is None else batch.first_rows
+    input_ids, attention_mask = batch.input_ids[rows], batch.attention_mask[rows]
     grid_hw = batch.evidence.grid_hw
     table, after = vlm.model.get_rope_index(
-        batch.input_ids,
-        mm_token_type_ids=(batch.input_ids == image_token_id).int(),
+        input_ids,
+        mm_token_type_ids=(input_ids == image_token_id).int(),
         image_grid_thw=torch.cat([torch.ones_like(grid_hw[:, :1]), grid_hw], dim=1),
-        attention_mask=batch.attention_mask,
+        attention_mask=attention_mask,
     )
-    return RopePositions(table=table, after=after.reshape(-1))
+    positions = RopePositions(table=table, after=after.reshape(-1))
+    return positions if layout is None else positions.in_row(layout, lengths=attention_mask.sum(dim=1))
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -73,6 +94,7 @@ class PromptInputs:
         is_image: True on first-look positions.
         rope: None where positions are plain counts.
         deepstack: rows that the first layers add at the first-look positions.
+        layout: of the one row that the prompts are laid out as; None if they lie side by side.
     """
 
     embeds: Float[torch.Tensor, "B P D"]
@@ -80,6 +102,7 @@ class PromptInputs:
     is_image: Bool[torch.Tensor, "B P"]
     rope: RopePositions | None
     deepstack: tuple[Float[torch.Tensor, "places D"], ...]
+    layout: RowLayout | None = None
 
 
 class PromptedLanguageModel:
@@ -126,13 +149,19 @@ class PromptedLanguageModel:
         Args:
             inputs_embeds: the prompts and what follows them; with a cache, what follows alone.
             attention_mask: over all positions so far, or additive from each position to each.
-            position_ids: counts of tokens.
+            position_ids: counts of tokens, each sample's own in a row.
             use_cache: True to keep keys and values.
             past_key_values: of the prompts and what followed so far.
         """
-        rope = self._inputs.rope
-        positions = position_ids if rope is None else rope.of_counts(position_ids, lengths=self._lengths)
+        rope, layout = self._inputs.rope, self._inputs.layout
         more: dict[str, Any] = {}
+        if layout is not None:
+            attention_mask = no_mask(inputs_embeds.device)
+            more["row_layout"] = layout
+        if rope is None:
+            positions = position_ids
+        else:
+            positions = rope.table if layout is not None else rope.of_counts(position_ids, lengths=self._lengths)
         if past_key_values is None and self._inputs.deepstack:
             behind = inputs_embeds.shape[1] - self._inputs.is_image.shape[1]
             more["visual_pos_masks"] = nn.functional.pad(self._inputs.is_image, (0, behind))

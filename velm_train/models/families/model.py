@@ -18,23 +18,25 @@ import torch
 from jaxtyping import Float, UInt8
 from peft import PeftModel
 from torch import nn
-from torch.nn import functional as F
 from transformers import PreTrainedModel
 
-from velm_train.core.batch import IGNORE_INDEX, Batch, VisionEvidence
+from velm_train.core.batch import Batch, VisionEvidence
 from velm_train.core.errors import ConfigError, DataError
 from velm_train.core.records import SizeHW
+from velm_train.models.answer_loss import answer_loss
 from velm_train.models.families.decoder import PromptedLanguageModel, PromptInputs, rope_positions
 from velm_train.models.families.identity import model_identity
-from velm_train.models.families.tap import FamilyTap, FirstLook, spread
+from velm_train.models.families.tap import FamilyTap, FirstLook, no_look, spread
 from velm_train.models.families.writer import INSPECT_TOKEN, ViewWriter
 from velm_train.models.generation import generate_greedily
 from velm_train.models.look_twice.adapter import LookTwice
 from velm_train.models.lora import describe_lora, has_lora, merged
 from velm_train.models.modes import evaluating
 from velm_train.models.option_scoring import score_options
+from velm_train.models.packing.layout import RowLayout, lay_out
 from velm_train.models.padding import right_padded
-from velm_train.models.prefix import Prefix, logits_of, positions_of, prefill
+from velm_train.models.placeholders import fill_placeholders
+from velm_train.models.prefix import Prefix, positions_of, prefill
 from velm_train.models.protocol import LookTwiceOutput, TrainingOutput
 from velm_train.models.saving import AdapterDescription, load_adapter, save_adapter
 
@@ -104,9 +106,19 @@ class HFVisionLanguageModel(nn.Module):
         """Longest prompt and answer the language model was made for, tokens."""
         return int(self._vlm.config.get_text_config().max_position_embeddings)
 
+    @property
+    def decoder(self) -> nn.Module:
+        """The language model without its output layer, LoRA inside."""
+        return self._tap.decoder(self._vlm)
+
     def view_token_ids(self, size_hw: SizeHW) -> tuple[int, ...]:
         """Returns what stands for a view in a prompt; see the protocol."""
         return self.writer(size_hw)
+
+    def evidence_shape(self, size_hw: SizeHW) -> tuple[int, int]:
+        """Returns tiles of a view and tokens of the largest; see the protocol."""
+        grids_hw = self.writer.layout(size_hw).grids_hw
+        return len(grids_hw), max(rows * columns for rows, columns in grids_hw)
 
     def train(self, mode: bool = True) -> "HFVisionLanguageModel":
         """Sets the mode of everything but the frozen tower, which stays in eval mode."""
@@ -138,50 +150,44 @@ class HFVisionLanguageModel(nn.Module):
             return first, None
         return first, self.look_twice(evidence, spread(first, evidence))
 
-    def read(self, batch: Batch) -> tuple[PromptInputs, LookTwiceOutput | None]:
-        """Returns what the language model reads of a right-padded batch, visual tokens in place."""
-        first, second = self.look(batch.evidence)
-        is_image = batch.input_ids == self.image_token_id
-        is_inspect = batch.input_ids == self.inspect_token_id
-        word_ids = batch.input_ids.masked_fill(is_image | is_inspect, 0)
-        embeds = self._vlm.get_input_embeddings()(word_ids)
-        embeds = _fill(embeds, is_image, first.tokens)
+    def read(self, batch: Batch, *, layout: RowLayout | None = None) -> tuple[PromptInputs, LookTwiceOutput | None]:
+        """Returns what the language model reads of a right-padded batch, as it lies or laid out as one row."""
+        input_ids = batch.input_ids if layout is None else layout.pick(batch.input_ids)
+        is_image = input_ids == self.image_token_id
+        is_inspect = input_ids == self.inspect_token_id
+        embeds = self._vlm.get_input_embeddings()(input_ids.masked_fill(is_image | is_inspect, 0))
+        first, second = self.look(batch.evidence) if len(batch.view_sample) else (no_look(embeds), None)
+        embeds = fill_placeholders(embeds, is_image, first.tokens)
         if second is None:
             assert not bool(is_inspect.any()), "inspect placeholders in a batch for a model without look-twice adapter"
         else:
-            embeds = _fill(embeds, is_inspect, second.second_look.flatten(0, 1))
+            embeds = fill_placeholders(embeds, is_inspect, second.second_look.flatten(0, 1))
         inputs = PromptInputs(
             embeds=embeds,
-            attention_mask=batch.attention_mask,
+            attention_mask=batch.attention_mask if layout is None else torch.ones_like(input_ids),
             is_image=is_image,
-            rope=rope_positions(self._vlm, batch, image_token_id=self.image_token_id),
+            rope=rope_positions(self._vlm, batch, image_token_id=self.image_token_id, layout=layout),
             deepstack=first.deepstack,
+            layout=layout,
         )
         return inputs, second
 
-    def hidden(self, inputs: PromptInputs) -> Float[torch.Tensor, "B T D"]:
+    def hidden(self, inputs: PromptInputs) -> Float[torch.Tensor, "_ T D"]:
         """Returns the last hidden states of prompts as a whole, without a cache."""
         hidden: torch.Tensor = self._prompted(inputs)(
             inputs_embeds=inputs.embeds,
             attention_mask=inputs.attention_mask,
-            position_ids=positions_of(inputs.attention_mask),
+            position_ids=positions_of(inputs.attention_mask) if inputs.layout is None else inputs.layout.counts[None],
             use_cache=False,
         ).last_hidden_state
         return hidden
 
     def training_output(self, batch: Batch) -> TrainingOutput:
-        """Runs the language model; only hidden states whose next token is supervised meet the output layer."""
+        """Runs the language model; see the protocol."""
         batch = right_padded(batch)
-        inputs, look = self.read(batch)
-        targets = batch.labels[:, 1:]  # the one shift: position t predicts token t + 1
-        supervised = targets != IGNORE_INDEX
-        logits = logits_of(self._prompted(inputs), self.hidden(inputs)[:, :-1][supervised])  # (supervised, V)
-        return TrainingOutput(
-            language_loss_sum=F.cross_entropy(logits, targets[supervised], reduction="sum"),
-            num_supervised=int(supervised.sum()),
-            image_logits=None if look is None else look.image_logits,
-            token_scores=None if look is None else look.token_scores,
-        )
+        layout = None if batch.bundles is None else lay_out(batch)
+        inputs, look = self.read(batch, layout=layout)
+        return answer_loss(self._prompted(inputs), self.hidden(inputs), batch.labels, layout=layout, look=look)
 
     @torch.no_grad()
     def option_log_likelihoods(
@@ -280,12 +286,3 @@ class HFVisionLanguageModel(nn.Module):
 
     def _prompted(self, inputs: PromptInputs) -> PromptedLanguageModel:
         return PromptedLanguageModel(self._vlm, tap=self._tap, inputs=inputs)
-
-
-def _fill(
-    embeds: Float[torch.Tensor, "B T D"], placeholders: torch.Tensor, rows: Float[torch.Tensor, "places D"]
-) -> Float[torch.Tensor, "B T D"]:
-    """Writes rows into the places of their placeholders, sample by sample."""
-    found = int(placeholders.sum())
-    assert found == len(rows), f"{found} placeholders in the batch for {len(rows)} visual tokens"
-    return embeds.masked_scatter(placeholders[..., None].expand_as(embeds), rows.to(embeds.dtype))

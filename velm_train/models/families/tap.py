@@ -66,6 +66,15 @@ class FirstLook:
     deepstack: tuple[Float[torch.Tensor, "places D"], ...] = ()
 
 
+def no_look(embeds: Float[torch.Tensor, "B T D"]) -> FirstLook:
+    """Returns the first look of a batch without any view.
+
+    Args:
+        embeds: of its words.
+    """
+    return FirstLook(tokens=embeds[0, :0], cells=embeds[:0], cell_side=1)
+
+
 @runtime_checkable
 class FamilyTap(Protocol):
     """The only code that knows a family's modules, token order and tiles."""

@@ -39,7 +39,7 @@ class TokenScores(nn.Module):
     picture, say): its map logit is 0 at every token, which makes "map" uniform and "fused" equal "learned".
 
     What the language model is taught to trust must be as good in training as it will be later. Map scores of training
-    images are: every detection is made without the image and its part (`pipeline.features.MapSource` refuses any
+    images are: every detection is made without the image and its part (`pipeline.views.MapSource` refuses any
     other). The learned part is not, it has been trained on the very views it scores; `score_noise` blurs it.
     """
 
