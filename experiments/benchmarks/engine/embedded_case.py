@@ -11,6 +11,7 @@ import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any, cast
 
 import pytorch_lightning as pl
 import torch
@@ -54,7 +55,8 @@ class EmbeddedCase:
         def run() -> list[float]:
             module = PlainEmbeddedModule(model)
             visited = [scene.samples[number] for number in scene.visits]
-            loader = DataLoader(visited, batch_size=scene.batch_size, collate_fn=EmbeddedCollator(renderer))
+            collate = EmbeddedCollator(renderer)
+            loader: DataLoader[Any] = DataLoader(cast("Any", visited), batch_size=scene.batch_size, collate_fn=collate)
             with tempfile.TemporaryDirectory() as folder:
                 fit_plainly(module, loader, folder=Path(folder))
             return module.losses

@@ -10,7 +10,7 @@ import velm_train  # noqa: F401  # isort: skip - it mends torchvision, which the
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytorch_lightning as pl
 import torch
@@ -38,15 +38,16 @@ def train_with_trl(
         folder: for what the trainer writes.
         checkpointing: TRL's default is True.
     """
-    from trl import SFTConfig, SFTTrainer  # noqa: PLC0415 - of the extra `bench`
+    from trl.trainer.sft_config import SFTConfig  # noqa: PLC0415 - of the extra `bench`
+    from trl.trainer.sft_trainer import SFTTrainer  # noqa: PLC0415
 
     losses: list[float] = []
 
-    class Noting(SFTTrainer):  # type: ignore[misc]
+    class Noting(SFTTrainer):
         """Notes every loss before the trainer rounds it."""
 
         def compute_loss(self, *args: Any, **kwargs: Any) -> Any:  # noqa: ANN401 - whatever the trainer hands over
-            loss = super().compute_loss(*args, **kwargs)
+            loss = super().compute_loss(*args, **kwargs)  # type: ignore[no-untyped-call]
             losses.append(float(loss.detach()))
             return loss
 
@@ -151,7 +152,8 @@ def train_plainly(vlm: PeftModel, processor: ProcessorMixin, scene: Scene, *, fo
     """Trains with a plain Lightning loop and returns the loss of every step; arguments as for TRL."""
     module = PlainModule(vlm)
     visited = [scene.samples[number] for number in scene.visits]
-    loader = DataLoader(visited, batch_size=scene.batch_size, shuffle=False, collate_fn=PlainCollator(processor))
+    collate = PlainCollator(processor)
+    loader: DataLoader[Any] = DataLoader(cast("Any", visited), batch_size=scene.batch_size, collate_fn=collate)
     fit_plainly(module, loader, folder=folder)
     return module.losses
 

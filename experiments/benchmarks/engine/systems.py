@@ -4,6 +4,7 @@ import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from own import ALL_LEVERS, Levers, train_own
 from peers import PlainCollator, chats_of, train_plainly, train_with_trl, trl_collator
@@ -86,7 +87,10 @@ class QwenCase:
         model = new_model(self.sizes, scene)
         renderer = renderer_of(model)
         encoded = [renderer.encode(sample) for sample in scene.samples]
-        collators = {TRL: trl_collator(model.writer.processor), PLAIN: PlainCollator(model.writer.processor)}
+        collators: dict[str, Any] = {
+            TRL: trl_collator(model.writer.processor),
+            PLAIN: PlainCollator(model.writer.processor),
+        }
         once = replace(scene, visits=range(len(encoded)))
         for one, row in zip(encoded, chats_of(once), strict=True):
             expected = (list(one.input_ids), list(one.labels))
