@@ -11,6 +11,7 @@ _QUIET_WARNINGS = (
     ".*your dataloader is not resumable.*",  # the datamodule resumes it
     ".*does not have many workers.*",  # features are memory-mapped: workers would only copy them
     ".*available but not used.*",  # the accelerator is the user's choice
+    ".*`srun` command is available.*",  # where SLURM is installed, and this run is no job
     ".*LeafSpec.*is deprecated.*",  # inside Lightning
     ".*lr_scheduler.step.*before.*optimizer.step.*",  # the loss scaler of 16-mixed skips first steps
 )
