@@ -44,6 +44,22 @@ def sole_right(path: Path, *, on_wait: Callable[[], None]) -> Iterator[bool]:
         os.close(descriptor)
 
 
+def try_lock(descriptor: int) -> bool:
+    """Takes the lock of an open file, unless another process holds it; it is held until every copy is closed.
+
+    Returns:
+        False if another process holds it; True as well where the file system knows no locks.
+    """
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except OSError as error:
+        if error.errno not in _NO_LOCKS:
+            raise
+    return True
+
+
 def _lock(descriptor: int, on_wait: Callable[[], None]) -> bool:
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
