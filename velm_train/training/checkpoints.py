@@ -1,66 +1,88 @@
-"""Optimiser steps and signals go in; a last.ckpt that is always whole comes out."""
+"""Optimiser steps and the wish to stop go in; complete checkpoints, the newest few and the best, come out."""
 
+import errno
 import logging
-import os
-import pickle
 import shutil
-import signal
-import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from types import FrameType
 
 import pytorch_lightning as pl
-import torch
 from pytorch_lightning.utilities.types import STEP_OUTPUT
 
 from velm_train.core.errors import ArtifactError, ResourceError
 from velm_train.training.batches import WindowedBatch, ends_window
 from velm_train.training.callbacks import LossHistory
+from velm_train.training.checkpoint_files import (
+    best_of,
+    complete_ones,
+    discard_later_than,
+    keep_only,
+    partial_of,
+    path_of,
+    publish,
+    tidy,
+)
+from velm_train.training.starting import Keeping, note_begun
+from velm_train.training.stopping import StopRequest
+from velm_train.training.validation import MeasureValidation
 
 logger = logging.getLogger(__name__)
 
-CHECKPOINT_NAME = "last.ckpt"
-STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGUSR2)
-"""Ctrl-C, the end of a job, and submitit's warning before preemption."""
+_PASSING = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.ESTALE, errno.ETIMEDOUT)
+"""What the system says where the next save may succeed: no room, or a server that does not answer."""
 
 
-class CheckpointEveryN(pl.Callback):
-    """Writes last.ckpt every N optimiser steps, at the last one, and when a signal asks to stop.
+class KeepCheckpoints(pl.Callback):
+    """Saves every N optimiser steps, at the last one, at the best so far, and when a signal asks to stop.
 
-    A signal only sets a flag: the checkpoint is written at the next step boundary, where weights, optimiser state and
-    position agree, and then the run stops. A second Ctrl-C stops at once and leaves the older checkpoint.
+    Must stand after whatever adds to the state of a step. A save that fails for want of room leaves the older
+    checkpoint in place, and training goes on.
     """
 
-    def __init__(self, folder: Path, *, every_n_steps: int, history: LossHistory) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        every_n_steps: int,
+        keeping: Keeping,
+        stop: StopRequest,
+        history: LossHistory,
+        validation: MeasureValidation | None,
+    ) -> None:
         """Remembers where and how often to write.
 
         Args:
-            folder: of last.ckpt and history.csv.
+            folder: of the checkpoints.
             every_n_steps: optimiser steps between checkpoints, 1 or more.
+            keeping: which of them stay, and whose weights training ends with.
+            stop: says when to stop.
             history: its rows go into the checkpoint and its file is written along.
+            validation: says which is the best; None without validation.
         """
-        self.path = folder / CHECKPOINT_NAME
-        self.stop_signal: int | None = None
+        self._folder = folder
         self._every_n_steps = every_n_steps
+        self._keeping = keeping
+        self._stop = stop
         self._history = history
+        self._validation = validation
+        self._history_behind = False
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Takes over the stop signals; only the main thread may, and whoever starts the Trainer gives them back."""
-        del trainer, pl_module
-        if threading.current_thread() is not threading.main_thread():
-            return
-        for number in STOP_SIGNALS:
-            signal.signal(number, self._request_stop)
+        """Clears what lies ahead of where training begins: the same command has to go on from here.
 
-    def _request_stop(self, number: int, frame: FrameType | None) -> None:
-        del frame
-        if self.stop_signal == number == signal.SIGINT:
-            raise KeyboardInterrupt
-        self.stop_signal = number
-        name = signal.Signals(number).name
-        logger.warning("%s: saving at the end of this step, then stopping; Ctrl-C again stops at once", name)
+        Raises:
+            ArtifactError: if the ranks have not begun at one step, because they do not see the same files.
+        """
+        del pl_module
+        step = trainer.global_step
+        if not trainer.strategy.reduce_boolean_decision(trainer.strategy.broadcast(step) == step, all=True):
+            raise ArtifactError(
+                f"the processes see different checkpoints in {self._folder} (this one begins at step {step}): put "
+                "paths.artifacts on a disk that all of them share"
+            )
+        if trainer.is_global_zero:
+            discard_later_than(self._folder, step=step)
+            tidy(self._folder)
+            note_begun(self._folder, run=self._keeping.run)
 
     def on_train_batch_end(
         self,
@@ -74,71 +96,92 @@ class CheckpointEveryN(pl.Callback):
         del pl_module, outputs, batch_idx
         if not ends_window(trainer, batch):
             return
-        stopping = trainer.strategy.reduce_boolean_decision(self.stop_signal is not None, all=False)
+        stopping = self._stop.agreed(trainer)
         step = trainer.global_step
-        if stopping or step % self._every_n_steps == 0 or step == trainer.max_steps:
+        best = self._keeping.best and self._validation is not None and self._validation.is_best(step)
+        if stopping or best or step % self._every_n_steps == 0 or step == trainer.max_steps:
             self.save(trainer)
         if stopping:
             trainer.should_stop = True
 
-    def save(self, trainer: pl.Trainer) -> None:
-        """Writes checkpoint and history, each under another name first.
+    def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Writes the history if it could not be, and puts the best weights into the model if they are wanted.
 
         Raises:
-            ResourceError: if the folder cannot be written.
+            ArtifactError: if there is no checkpoint of them.
+            ResourceError: if there is still no room.
         """
-        temporary = self.path.with_name(f".{CHECKPOINT_NAME}.partial")
-        try:
-            trainer.save_checkpoint(temporary, weights_only=False)
-            if trainer.is_global_zero:
-                _replace(temporary, self.path)
-        except OSError as error:
-            raise ResourceError(f"cannot write {self.path}: {error}; free some space or set another folder") from error
-        if trainer.is_global_zero:
+        del pl_module
+        if trainer.global_step < trainer.max_steps:
+            return
+        if self._history_behind and trainer.is_global_zero:
             self._history.write()
+        if not self._keeping.use_best:
+            return
+        best = best_of(complete_ones(self._folder))
+        if best is None:
+            raise ArtifactError(
+                f"{self._folder} holds no complete checkpoint with a validation loss for callbacks.use_best=true; "
+                "free some space and give the same command again"
+            )
+        checkpoint = trainer.strategy.load_checkpoint(best.path, weights_only=True)
+        trainer.strategy.load_model_state_dict(checkpoint, strict=False)
+        logger.info("the weights of step %d are kept: validation loss %.4g", best.step, best.validation_loss)
+
+    def save(self, trainer: pl.Trainer) -> None:
+        """Writes checkpoint and history; says so and goes on if there is no room for them.
+
+        Raises:
+            ResourceError: if the folder cannot be written, and will not be later.
+        """
+        step = trainer.global_step
+        path = path_of(self._folder, step=step)
+        problem: str | None = None
+        try:
+            self._write(trainer, path)
+            if trainer.is_global_zero:
+                loss = None if self._validation is None else self._validation.loss_at(step)
+                publish(path, step=step, validation_loss=loss, origin=self._keeping.origin)
+                keep_only(self._folder, last=self._keeping.last, best=self._keeping.best)
+                self._history.write()
+        except (OSError, RuntimeError, ResourceError) as error:
+            problem = _passing_problem(error)
+            if problem is None:
+                raise _lasting(error, folder=self._folder) from error
+        self._history_behind = problem is not None
+        if problem is not None:
+            logger.warning("step %d is not saved: %s; training goes on, the older checkpoint stays", step, problem)
+            _remove(partial_of(path))
         trainer.strategy.barrier("checkpoint")
 
-
-@contextmanager
-def signals_given_back() -> Iterator[None]:
-    """Leaves the stop signals, after a `with` block, to whoever had them before.
-
-    The Trainer takes SIGTERM before any callback can see who had it, so that what a callback would give back is the
-    Trainer's own handler: it outlives the training, and swallows SIGTERM from then on.
-    """
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    handlers = {number: signal.getsignal(number) for number in STOP_SIGNALS}
-    try:
-        yield
-    finally:
-        for number, handler in handlers.items():
-            signal.signal(number, handler)
-
-
-def _replace(temporary: Path, final: Path) -> None:
-    """Puts a finished file, or the folder a sharding strategy writes, under its name."""
-    if temporary.is_dir():
-        shutil.rmtree(final, ignore_errors=True)
-    else:
-        with temporary.open("rb") as stream:
-            os.fsync(stream.fileno())
-    temporary.replace(final)
-
-
-def find_checkpoint(folder: Path) -> Path | None:
-    """Returns last.ckpt of an earlier run, or None if there is none.
-
-    Raises:
-        ArtifactError: if it cannot be read.
-    """
-    path = folder / CHECKPOINT_NAME
-    if not path.exists():
-        return None
-    if path.is_file():
+    def _write(self, trainer: pl.Trainer, path: Path) -> None:
         try:
-            torch.load(path, map_location="cpu", weights_only=True, mmap=True)
-        except (RuntimeError, EOFError, OSError, pickle.UnpicklingError) as error:
-            raise ArtifactError(f"checkpoint {path} cannot be read ({error}); delete it to start anew") from error
-    return path
+            self._folder.mkdir(parents=True, exist_ok=True)
+            trainer.save_checkpoint(partial_of(path), weights_only=False)
+        except (OSError, RuntimeError) as error:
+            if _passing_problem(error) is not None:
+                # The Trainer ends a save with this barrier: the rank that writes has not reached it, the others wait.
+                trainer.strategy.barrier("Trainer.save_checkpoint")
+            raise
+
+
+def _passing_problem(error: BaseException) -> str | None:
+    """Returns what stands in the way for now, or None if it will stay there."""
+    reason = error.__cause__ if isinstance(error, ResourceError) and error.__cause__ is not None else error
+    if isinstance(reason, OSError):
+        return str(reason) if reason.errno in _PASSING else None
+    failed_write = isinstance(reason, RuntimeError) and "PytorchStreamWriter" in str(reason)  # torch's words for it
+    return str(reason).splitlines()[0] if failed_write else None
+
+
+def _lasting(error: Exception, *, folder: Path) -> Exception:
+    if not isinstance(error, OSError):
+        return error
+    return ResourceError(f"cannot write to {folder}: {error}; set paths.artifacts to a folder you may write")
+
+
+def _remove(partial: Path) -> None:
+    if partial.is_dir():
+        shutil.rmtree(partial, ignore_errors=True)
+    else:
+        partial.unlink(missing_ok=True)
