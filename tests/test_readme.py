@@ -18,6 +18,7 @@ DOCUMENTS = [
     ROOT / "CONTRIBUTING.md",
     ROOT / "velm_train" / "README.md",
     ROOT / "experiments" / "README.md",
+    ROOT / "experiments" / "CLUSTER.md",
     *sorted((ROOT / "data").rglob("README.md")),
     *sorted((ROOT / "experiments" / "decisions").glob("*.md")),
 ]

@@ -10,10 +10,10 @@ from PIL import Image
 from velm_train.assets.library import AssetLibrary
 from velm_train.cli.build_data import config_hash, datasets_of, joint_taxonomy, label_sets, make_manifest, make_taxonomy
 from velm_train.cli.build_detector import make_backbone_views, make_detector
+from velm_train.cli.build_engine import make_engine
 from velm_train.cli.build_model import (
     adapter_optimisation,
     alignment_optimisation,
-    make_engine,
     make_model,
     make_renderer,
     option_sampling,

@@ -20,7 +20,7 @@ def test_installed_package_of_the_declared_range_fits() -> None:
 
 def test_every_extra_is_listed_with_the_command_that_brings_it() -> None:
     remedies = {package.extra: package.remedy for package in declared_packages()}
-    assert set(remedies) == {None, "gpu", "detectors", "cluster", "bench", "onnx", "dev"}
+    assert set(remedies) == {None, "gpu", "detectors", "cluster", "tensorboard", "bench", "onnx", "dev"}
     assert remedies[None] == "pip install -c constraints.txt -e ."
     assert remedies["gpu"] == "pip install -c constraints.txt -e '.[gpu]'"
 

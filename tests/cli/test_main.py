@@ -6,7 +6,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -14,6 +14,7 @@ import pytest
 from velm_train.cli import main as entry
 from velm_train.cli import tasks
 from velm_train.core.errors import AssetError
+from velm_train.core.interrupts import PREEMPTION_SIGNALS, STOP_SIGNALS, Preempted, preemption_raised
 
 ROOT = Path(__file__).parents[2]
 
@@ -101,13 +102,46 @@ def test_interrupt_is_one_line_and_status_130(fail_with) -> None:
     assert one_line(text) == "interrupted: finished work is kept; the same command continues from there"
 
 
+@pytest.fixture
+def handlers_given_back() -> Iterator[None]:
+    before = {number: signal.getsignal(number) for number in STOP_SIGNALS}
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
+
+
+@pytest.mark.usefixtures("handlers_given_back")
+@pytest.mark.parametrize("number", PREEMPTION_SIGNALS, ids=lambda number: number.name)
+def test_preemption_is_one_line_and_status_75(number: signal.Signals, monkeypatch, capsys) -> None:
+    monkeypatch.setattr(tasks, "run_task", lambda *_, **named: signal.raise_signal(number))
+    monkeypatch.setattr(sys, "argv", ["velm_train", "task=fetch"])
+    with pytest.raises(SystemExit) as caught:
+        entry.main()
+    assert caught.value.code == 75
+    expected = f"{number.name}: finished work is kept; the same command continues from there"
+    assert one_line(capsys.readouterr().err) == expected
+
+
+@pytest.mark.usefixtures("handlers_given_back")
+def test_preemption_that_an_import_swallows_comes_after_it() -> None:
+    def imported() -> None:
+        with preemption_raised(), entry.interrupts_kept(), contextlib.suppress(KeyboardInterrupt):
+            signal.raise_signal(signal.SIGTERM)
+
+    with pytest.raises(Preempted, match="SIGTERM"):
+        imported()
+    assert signal.getsignal(signal.SIGTERM) == signal.SIG_IGN
+
+
 def run(*words: str) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "velm_train", *words]
     return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False, timeout=600)
 
 
+@pytest.mark.usefixtures("handlers_given_back")
 def test_interrupt_that_an_import_swallows_comes_after_it() -> None:
-    before = signal.getsignal(signal.SIGINT)
+    before = signal.default_int_handler
+    signal.signal(signal.SIGINT, before)  # a background job has none
     reached = []
 
     def imported(*, interrupt: bool) -> None:

@@ -4,9 +4,10 @@ from typing import get_args
 
 import pytest
 
-from velm_train.cli.build_model import adapter_optimisation, alignment_optimisation, make_engine, require_machine
+from velm_train.cli.build_engine import make_engine
+from velm_train.cli.build_model import adapter_optimisation, alignment_optimisation, require_machine
 from velm_train.cli.compose import load_config
-from velm_train.config.learning import CHECKPOINTING, OPTIMISERS, PREFLIGHTS
+from velm_train.config.trainer import CHECKPOINTING, OPTIMISERS, PREFLIGHTS
 from velm_train.core.errors import ConfigError
 from velm_train.training.optimiser import OptimiserKind
 from velm_train.training.preflight import Checkpointing, MemorySettings, Preflight
@@ -15,7 +16,7 @@ from velm_train.training.preflight import Checkpointing, MemorySettings, Preflig
 def test_the_lists_are_the_same() -> None:
     assert get_args(Checkpointing) == CHECKPOINTING
     assert get_args(Preflight) == PREFLIGHTS
-    assert get_args(OptimiserKind) == OPTIMISERS
+    assert get_args(OptimiserKind) == (*OPTIMISERS, "adamw_offloaded"), "which a strategy brings along"
 
 
 def test_by_default_nothing_is_recomputed_compiled_or_tried_on_the_cpu() -> None:

@@ -5,7 +5,9 @@ import errno
 import multiprocessing
 import os
 import signal
+import threading
 import time
+from multiprocessing.synchronize import Barrier
 from pathlib import Path
 
 import pytest
@@ -35,10 +37,6 @@ def refuse(folder: Path) -> None:
     pytest.fail("it was built again")
 
 
-def refuse_to_wait() -> None:
-    pytest.fail("it waited")
-
-
 @pytest.fixture
 def store(tmp_path: Path) -> ArtifactStore:
     return ArtifactStore(tmp_path / "store", progress=Notes())
@@ -49,17 +47,18 @@ def again(store: ArtifactStore) -> ArtifactStore:
     return ArtifactStore(store.root, progress=Notes())
 
 
-def build_slowly(root: Path, log: Path, *, title: str) -> None:
-    """What one of several processes does: it wants the same artefact as the others."""
+def build_slowly(root: Path, log: Path, *, title: str, start: Barrier) -> None:
+    """What one of several processes does: it wants the same artefact as the others, at the same time."""
 
     def slow(folder: Path) -> None:
         with log.open("a") as stream:
             stream.write(f"{title} builds\n")
         write_atomic(folder / "first.txt", title)
-        time.sleep(0.5)
+        time.sleep(1.0)
         write_atomic(folder / "second.txt", title)
 
     store = ArtifactStore(root, progress=Notes())
+    start.wait()
     store.verify(store.get_or_build(KEY, slow, title=title))
     if any("waiting for another" in line for line in store._progress.lines):
         with log.open("a") as stream:
@@ -68,8 +67,10 @@ def build_slowly(root: Path, log: Path, *, title: str) -> None:
 
 def run_together(root: Path, log: Path, number: int) -> list[str]:
     context = multiprocessing.get_context("fork")
+    start = context.Barrier(number)
     processes = [
-        context.Process(target=build_slowly, args=(root, log), kwargs={"title": str(one)}) for one in range(number)
+        context.Process(target=build_slowly, args=(root, log), kwargs={"title": str(one), "start": start})
+        for one in range(number)
     ]
     for process in processes:
         process.start()
@@ -118,13 +119,6 @@ def test_killed_builder_holds_nobody_up_and_its_work_is_found_again(tmp_path: Pa
     store = ArtifactStore(tmp_path, progress=Notes())
     store.verify(store.get_or_build(KEY, go_on, title="toy"))
     assert [path.name for path in (tmp_path / "toy").iterdir()] == [KEY.key]
-
-
-def test_processes_that_build_together_do_not_wait_for_each_other(store: ArtifactStore) -> None:
-    """Ranks of one training do: one that waited would be waited for."""
-    store.folder(KEY).parent.mkdir(parents=True)
-    with locks.sole_right(store.folder(KEY).parent / f".lock-{KEY.key}", on_wait=refuse_to_wait):
-        store.verify(store.get_or_build(KEY, build, title="toy", alone=False))
 
 
 def damage(folder: Path) -> None:
@@ -184,3 +178,29 @@ def test_what_a_full_disk_cut_short_is_kept_unless_it_is_disposable(store: Artif
         store.get_or_build(KEY, cut_short, title="toy", disposable=disposable)
     left = [] if disposable else [f".partial-{KEY.key}"]
     assert [path.name for path in (store.root / "toy").iterdir()] == left
+
+
+def test_a_patient_process_leaves_the_work_to_another(tmp_path: Path) -> None:
+    """The one that shows its progress is to make what all of them need."""
+    begun = threading.Event()
+
+    def slowly(folder: Path) -> None:
+        begun.set()
+        time.sleep(0.3)
+        build(folder)
+
+    def late() -> None:
+        time.sleep(0.2)
+        ArtifactStore(tmp_path, progress=Notes()).get_or_build(KEY, slowly, title="toy")
+
+    first = threading.Thread(target=late)
+    first.start()
+    patient = ArtifactStore(tmp_path, progress=Notes(), patience_s=10.0)
+    patient.verify(patient.get_or_build(KEY, refuse, title="toy"))
+    assert begun.is_set()
+    first.join()
+
+
+def test_patience_ends(tmp_path: Path) -> None:
+    patient = ArtifactStore(tmp_path, progress=Notes(), patience_s=0.1)
+    patient.verify(patient.get_or_build(KEY, build, title="toy"))

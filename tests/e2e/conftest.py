@@ -130,17 +130,12 @@ def finished_artifacts(artifacts: Path) -> set[str]:
 
 
 @pytest.fixture(scope="session", autouse=True)
-def heard_ctrl_c() -> None:
-    """Lets commands hear Ctrl-C in a shell's background, too, where it is ignored and children take that over."""
-    signal.signal(signal.SIGINT, signal.default_int_handler)
-
-
-@pytest.fixture(scope="session", autouse=True)
 def _offline() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("HF_HUB_OFFLINE", "1")
         patch.setenv("WANDB_SILENT", "true")
         set_offline_environment()
+        signal.signal(signal.SIGINT, signal.default_int_handler)  # or commands take over that a background job has none
         yield
 
 

@@ -10,7 +10,9 @@ import pytest
 
 from velm_train.cli.build_detector import make_detector
 from velm_train.cli.compose import load_config
+from velm_train.cli.launch.sweep_file import SWEEP_VERSION, SweepFile, write_sweep
 from velm_train.cli.main import main
+from velm_train.cli.ranks import rank_of_process
 from velm_train.cli.tasks import run_task
 from velm_train.config.detectors import DETECTORS
 from velm_train.detectors.protocol import Detector
@@ -94,6 +96,27 @@ def read_by_predict(run_alone, road) -> set[str]:
 
 
 @pytest.fixture
+def read_by_status(run_alone, tmp_path: Path) -> set[str]:
+    nothing = SweepFile(version=SWEEP_VERSION, launcher="process", settings="{}", program=(), working_dir="", jobs=())
+    write_sweep(tmp_path / "sweep", nothing)
+    return {key for key in run_alone("task=status", f"sweep={tmp_path / 'sweep'}").read if key == "sweep"}
+
+
+@pytest.fixture
+def read_of_several(watch) -> set[str]:
+    """What the entry point reads to know how many processes to start."""
+    config = load_config(["trainer=ddp_sim"])
+    with watch() as read:
+        assert rank_of_process(config, {}) is None
+    return read
+
+
+@pytest.fixture
+def read_without_a_run(read_by_scoring, read_by_status, read_of_several) -> set[str]:
+    return read_by_scoring | read_by_status | read_of_several
+
+
+@pytest.fixture
 def read_with_own_images(run_again, mvtec_style: Path) -> frozenset[str]:
     return run_again("task=detect", "dataset=mvtec_style", f"dataset.root={mvtec_style}").read
 
@@ -104,7 +127,7 @@ def test_every_setting_is_read(
     read_by_export,
     read_by_synthesis,
     read_by_compare,
-    read_by_scoring,
+    read_without_a_run,
     read_by_model_export,
     read_by_predict,
     read_with_own_images,
@@ -113,7 +136,7 @@ def test_every_setting_is_read(
     every = set(leaves(dataclasses.asdict(load_config([]))))
     read = road.read | read_by_preview | read_by_export | read_by_synthesis
     read |= read_by_predict
-    read |= read_by_compare | read_by_scoring | read_by_model_export | read_with_own_images | read_at_the_start
+    read |= read_by_compare | read_without_a_run | read_by_model_export | read_with_own_images | read_at_the_start
     whole = ("defects.recipes.", *(f"detector.{name}" for name in DETECTORS if name != "patchcore"))
     unread = sorted(key for key in every - read if not key.startswith(whole))
     assert "defects.recipes" in read

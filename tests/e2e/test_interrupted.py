@@ -85,9 +85,9 @@ def test_killed_run_goes_on_where_it_was_and_ends_as_if_it_had_not_been(tmp_path
 
     kill(condition=lambda: len(finished(artifacts, "detections")) >= 1)
     detected = finished(artifacts, "detections")
-    kill(condition=lambda: any(artifacts.glob("alignment/.partial-*/last.ckpt")))
+    kill(condition=lambda: any(artifacts.glob("alignment/.partial-*/checkpoints/*.ckpt.json")))
     assert set(detected) <= set(finished(artifacts, "detections"))
-    shown = kill(condition=lambda: any(artifacts.glob("adapters/.partial-*/last.ckpt")))
+    shown = kill(condition=lambda: any(artifacts.glob("adapters/.partial-*/checkpoints/*.ckpt.json")))
     assert f"reused detections/{detected[0].name}" in shown
     # The stage takes about a second: on a slow machine it may have been finished before the kill arrived.
     assert re.search(r"alignment continued from step [1-9]\d* of 6|alignment: reused", shown)

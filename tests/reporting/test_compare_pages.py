@@ -111,6 +111,7 @@ def comparison() -> Comparison:
                 labels=("A", "B"), seeds=(0, 1), repeats=(), figures={RECALL: Spread(mean=0.85, std=0.0707, n=2)}
             ),
         ),
+        sweeps=(),
         skipped=(SkippedFolder(folder="outputs/x", reason="not finished: no results.json"),),
         notices=("A notice <i>.",),
         num_bootstrap=1000,
@@ -197,7 +198,7 @@ def test_json_comes_back_equal_and_other_versions_are_refused(comparison, tmp_pa
     write_comparison(comparison, path)
     assert read_comparison(path) == comparison
     path.write_text(json.dumps(json.loads(path.read_text()) | {"schema_version": 0}))
-    with pytest.raises(ArtifactError, match="schema version 0, expected 1"):
+    with pytest.raises(ArtifactError, match="schema version 0, expected 2"):
         read_comparison(path)
     path.write_text("{}")
     with pytest.raises(ArtifactError, match="schema version None"):
@@ -262,7 +263,13 @@ def test_zero_differences_and_single_points_can_be_drawn(comparison) -> None:
 def test_many_notices_of_one_kind_are_counted(comparison) -> None:
     skipped = [SkippedFolder(folder=f"f{i}", reason="r") for i in range(9)]
     said = comparison_notices(
-        comparison.runs, [], [], skipped, circumstances=["machine"], remarks={"A": "old", "B": "old", "C": ""}
+        comparison.runs,
+        [],
+        [],
+        skipped,
+        sweeps=(),
+        circumstances=["machine"],
+        remarks={"A": "old", "B": "old", "C": ""},
     )
     assert "A, B: old." in said
     assert "4 more folders are not compared." in said

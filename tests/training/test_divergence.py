@@ -24,7 +24,7 @@ def test_a_loss_that_is_not_finite_is_a_clear_error(tiny_model, tiny_data, cpu, 
     model.on_step = break_weights
     with pytest.raises(ConfigError, match=r"diverged: the loss of optimiser step 1 is nan"):
         fit_adapter(model, tiny_data.module(), optimisation=optimisation(2), engine=cpu, output=output_in(tmp_path))
-    assert not (tmp_path / "last.ckpt").exists()
+    assert list((tmp_path / "checkpoints").glob("*.ckpt")) == []
     report = json.loads((tmp_path / "diverged.json").read_text())
     (failed,) = report["passes"]
     assert (report["step"], failed["micro_batch"]) == (1, 0)

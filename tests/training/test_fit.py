@@ -11,11 +11,13 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from velm_train.core.errors import ArtifactError
-from velm_train.training.checkpoints import STOP_SIGNALS
+from velm_train.core.interrupts import PREEMPTION_SIGNALS, STOP_SIGNALS
+from velm_train.core.scrubbing import make_scrubber
 from velm_train.training.fit import fit_adapter
-from velm_train.training.loggers import finish_loggers, make_loggers
+from velm_train.training.loggers import LoggerChoice, WandbRunFacts, finish_loggers, make_loggers
 from velm_train.training.optimiser import Optimisation
 
 RATES = {"lora": 1e-2, "projector": 2e-3, "look_twice": 5e-3}
@@ -151,21 +153,24 @@ def test_second_interrupt_stops_at_once_without_a_checkpoint(tiny_model, tiny_da
     with pytest.raises(KeyboardInterrupt):
         fit_adapter(model, tiny_data.module(), optimisation=optimisation(3), engine=cpu, output=output_in(tmp_path))
     assert signal.getsignal(signal.SIGINT) is before
-    assert not (tmp_path / "last.ckpt").exists()
+    assert list((tmp_path / "checkpoints").glob("*.ckpt")) == []
 
 
-def test_preemption_signal_saves_and_reaches_the_previous_handler(tiny_model, tiny_data, cpu, output_in, tmp_path):
+@pytest.mark.parametrize("number", PREEMPTION_SIGNALS, ids=lambda number: number.name)
+def test_preemption_signal_saves_and_reaches_the_previous_handler(
+    tiny_model, tiny_data, cpu, output_in, tmp_path, number
+):
     received = []
-    before = signal.signal(signal.SIGUSR2, lambda number, _: received.append(number))
+    before = signal.signal(number, lambda number, _: received.append(number))
     model = tiny_model()
-    model.on_step = lambda: os.kill(os.getpid(), signal.SIGUSR2)
+    model.on_step = lambda: os.kill(os.getpid(), number)
     try:
         with pytest.raises(KeyboardInterrupt):
             fit_adapter(model, tiny_data.module(), optimisation=optimisation(3), engine=cpu, output=output_in(tmp_path))
     finally:
-        signal.signal(signal.SIGUSR2, before)
-    assert received == [signal.SIGUSR2]
-    assert (tmp_path / "last.ckpt").is_file()
+        signal.signal(number, before)
+    assert received == [number]
+    assert (tmp_path / "checkpoints" / "step_000001.ckpt").is_file()
 
 
 def test_a_finished_run_is_not_trained_again(tiny_model, tiny_data, cpu, output_in, tmp_path):
@@ -181,10 +186,12 @@ def test_a_finished_run_is_not_trained_again(tiny_model, tiny_data, cpu, output_
 
 def test_checkpoint_holds_trainable_tensors_only(tiny_model, tiny_data, cpu, output_in, tmp_path):
     fit_adapter(tiny_model(), tiny_data.module(), optimisation=optimisation(2), engine=cpu, output=output_in(tmp_path))
-    checkpoint = torch.load(tmp_path / "last.ckpt", weights_only=True)
+    checkpoint = torch.load(tmp_path / "checkpoints" / "step_000002.ckpt", weights_only=True)
     parts = ("block.lora", "projector", "look_twice")
     assert set(checkpoint["state_dict"]) == {f"model.{part}.{kind}" for part in parts for kind in ("weight", "bias")}
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["history.csv", "last.ckpt"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["checkpoints", "history.csv"]
+    names = sorted(path.name for path in (tmp_path / "checkpoints").iterdir())
+    assert names == ["step_000002.ckpt", "step_000002.ckpt.json"]
 
 
 def test_only_groups_with_a_rate_move(tiny_model, tiny_data, cpu, output_in, tmp_path):
@@ -219,14 +226,6 @@ def test_a_checkpoint_of_other_data_is_refused(tiny_model, tiny_data, cpu, outpu
     fit_adapter(tiny_model(), tiny_data.module(seed=0), **arguments)
     with pytest.raises(ArtifactError, match="other samples"):
         fit_adapter(tiny_model(), tiny_data.module(seed=1), **arguments)
-
-
-def test_a_damaged_checkpoint_is_refused_by_name(tiny_model, tiny_data, cpu, output_in, tmp_path):
-    (tmp_path / "last.ckpt").write_bytes(b"not a checkpoint")
-    with pytest.raises(ArtifactError, match=r"last\.ckpt cannot be read"):
-        fit_adapter(
-            tiny_model(), tiny_data.module(), optimisation=optimisation(2), engine=cpu, output=output_in(tmp_path)
-        )
 
 
 def test_history_and_throughput_are_kept(tiny_model, tiny_data, cpu, output_in, tmp_path):
@@ -273,7 +272,10 @@ def test_offline_wandb_run_folder_exists_and_csv_holds_every_step(
     tiny_model, tiny_data, cpu, output_in, tmp_path, capfd
 ):
     loggers = make_loggers(
-        "offline", project="velm_train", name="tiny", folder=tmp_path, tags=["t"], config={"lora": {"r": 4}}
+        LoggerChoice(wandb_mode="offline", tensorboard=True, timeout_s=20.0),
+        WandbRunFacts(project="p", name="n", group=None, tags=(), job_type="train", config={"r": 4}, final_step=4),
+        folder=tmp_path,
+        scrubber=make_scrubber({}),
     )
     try:
         fit_adapter(
@@ -284,11 +286,13 @@ def test_offline_wandb_run_folder_exists_and_csv_holds_every_step(
             output=replace(output_in(tmp_path / "tune"), loggers=loggers),
         )
     finally:
-        finish_loggers(loggers, failed=False)
+        assert finish_loggers(loggers, failed=False, hurried=False) == ()
     run_folders = [path for path in (tmp_path / "wandb").glob("offline-run-*") if path.is_dir()]
     assert len(run_folders) == 1
     assert any(path.suffix == ".wandb" and path.stat().st_size > 0 for path in run_folders[0].iterdir())
     rows = list(csv.DictReader((tmp_path / "csv" / "metrics.csv").open()))
     assert [row["step"] for row in rows] == ["1", "2", "3"]
+    events = EventAccumulator(str(tmp_path / "tensorboard")).Reload()
+    assert [event.step for event in events.Scalars("loss/total")] == [1, 2, 3]
     captured = capfd.readouterr()
     assert captured.out + captured.err == ""

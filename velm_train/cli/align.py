@@ -7,13 +7,16 @@ from pathlib import Path
 import torch
 from safetensors.torch import load_file, save_file
 
-from velm_train.cli.build_model import alignment_optimisation, make_engine
+from velm_train.cli.build_engine import make_engine
+from velm_train.cli.build_model import alignment_optimisation
+from velm_train.cli.checkpoints import clear_checkpoints, keeping_of
 from velm_train.cli.instruct import Material
 from velm_train.cli.prepare import Prepared
 from velm_train.cli.workshop import Workshop
 from velm_train.collation.collate import view_anomalous_by_answer
 from velm_train.collation.render import PromptRenderer
 from velm_train.core.artifacts import StageKey
+from velm_train.core.pruning import PruneRule
 from velm_train.models.build import BuiltModel
 from velm_train.models.embedded.embedded import EmbeddedVLM
 from velm_train.pipeline.features import FeatureReader, ground_truth_of
@@ -23,6 +26,7 @@ from velm_train.training.fit import AlignmentParts, FitSummary, RunOutput, fit_a
 from velm_train.training.loggers import Logger
 from velm_train.training.losses import balanced_pos_weight
 from velm_train.training.sources import AlignmentItem, alignment_facts, alignment_items, collate_alignment
+from velm_train.training.starting import Keeping, Start
 
 ALIGNMENT_VERSION = 1
 CHECKPOINT_NAME = "last.ckpt"
@@ -79,11 +83,15 @@ def align(
             vocabulary=vocabulary,
             view_anomalous=view_anomalous_by_answer,
         )
-        _fit(shop, items, model=model, vocabulary=vocabulary, features=features, folder=folder)
+        start: Start = "none" if config.ckpt_path == "none" else "auto"
+        keeping = keeping_of(shop, key, start=start, validated=False)
+        output = run_output(shop, folder, title="align tokens with words", loggers=(), keeping=keeping)
+        _fit(shop, items, model=model, vocabulary=vocabulary, features=features, output=output)
         save_file(_alignable(model), folder / _ALIGNED_NAME)
-        (folder / CHECKPOINT_NAME).unlink(missing_ok=True)  # the finished weights replace it
+        clear_checkpoints(shop, folder)
 
-    folder = shop.store.get_or_build(key, build, title="alignment", alone=config.trainer.devices == 1)
+    # One process trains it, on one device: it takes seconds, and all have the features at hand.
+    folder = Path(shop.meeting.agree("alignment", lambda: str(shop.store.get_or_build(key, build, title="alignment"))))
     _load_alignable(model, load_file(folder / _ALIGNED_NAME))
     return key.key
 
@@ -95,7 +103,7 @@ def _fit(
     model: EmbeddedVLM,
     vocabulary: Vocabulary,
     features: FeatureReader,
-    folder: Path,
+    output: RunOutput,
 ) -> None:
     config = shop.config
     labels = [item.anomalous for item in items]
@@ -116,8 +124,8 @@ def _fit(
             pos_weight=balanced_pos_weight(labels.count(0.0), labels.count(1.0)),
         ),
         optimisation=alignment_optimisation(config),
-        engine=make_engine(config),
-        output=run_output(shop, folder, title="align tokens with words", loggers=()),
+        engine=make_engine(config, rank=shop.rank),
+        output=output,
     )
     note_continued(shop, "alignment", summary)
 
@@ -141,7 +149,15 @@ def _load_alignable(model: EmbeddedVLM, tensors: dict[str, torch.Tensor]) -> Non
         module.load_state_dict({k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)})
 
 
-def run_output(shop: Workshop, folder: Path, *, title: str, loggers: Sequence[Logger]) -> RunOutput:
+def run_output(
+    shop: Workshop,
+    folder: Path,
+    *,
+    title: str,
+    loggers: Sequence[Logger],
+    keeping: Keeping,
+    prune: PruneRule | None = None,
+) -> RunOutput:
     """Returns where a training stage reports to."""
     return RunOutput(
         folder=folder,
@@ -150,6 +166,8 @@ def run_output(shop: Workshop, folder: Path, *, title: str, loggers: Sequence[Lo
         loggers=loggers,
         progress=shop.progress,
         title=title,
+        keeping=keeping,
+        prune=prune,
     )
 
 

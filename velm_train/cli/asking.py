@@ -8,6 +8,7 @@ from pathlib import Path
 from velm_train.cli.build_model import make_device
 from velm_train.cli.instruct import Material, collator
 from velm_train.cli.prepare import Looked
+from velm_train.cli.shared_rows import PREDICTIONS_NAME, shared_rows
 from velm_train.cli.teach import Taught
 from velm_train.cli.workshop import Workshop
 from velm_train.collation.collate import ViewFeatures
@@ -18,21 +19,28 @@ from velm_train.core.records import Prediction, View
 from velm_train.evaluation.free_text import Responder, run_free_text
 from velm_train.evaluation.gated import GatedImage as AskedImage
 from velm_train.evaluation.gated import make_question
-from velm_train.evaluation.runner import OptionScorer, run_evaluation
+from velm_train.evaluation.runner import OptionScorer, order_of_rows, run_evaluation
 from velm_train.models.build import BuiltModel
 from velm_train.pipeline.looking import GatedImage
 from velm_train.reporting.predictions import PredictionWriter, read_predictions
 
 PREDICTIONS_VERSION = 1
-_FILE_NAME = "predictions.jsonl"
 
 OnRows = Callable[[Sequence[Prediction]], None]
 """Keeps finished rows."""
 
 
+Ask = Callable[[Sequence[AskedImage], Mapping[str, str], OnRows, AbstractSet[str]], None]
+"""Asks about images: what goes into every row, what keeps the finished ones, and whose rows are there already."""
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Asker:
-    """Asks one model about images and keeps the rows as an artefact."""
+    """Asks one model about images and keeps the rows as an artefact.
+
+    Of several processes each asks about its share of the images; the first one puts the rows together, and the others,
+    which report nothing, get none.
+    """
 
     shop: Workshop
     inputs: Mapping[str, str]
@@ -42,9 +50,9 @@ class Asker:
     ) -> list[Prediction]:
         """Returns one row an image, by the likelihood of every option."""
 
-        def ask(hashes: Mapping[str, str], on_rows: OnRows, done: AbstractSet[str]) -> None:
+        def ask(part: Sequence[AskedImage], hashes: Mapping[str, str], on_rows: OnRows, done: AbstractSet[str]) -> None:
             run_evaluation(
-                images,
+                part,
                 scorer=scorer,
                 hashes=hashes,
                 on_rows=on_rows,
@@ -53,16 +61,17 @@ class Asker:
                 title=f"ask: {name}",
             )
 
-        return self._kept(name, images, ask, model_hash=model_hash)
+        order = order_of_rows(images, batch_size=scorer.batch_size)
+        return self._kept(name, images, ask, model_hash=model_hash, order=order)
 
     def written_rows(
         self, name: str, images: Sequence[AskedImage], *, responder: Responder, model_hash: str
     ) -> list[Prediction]:
         """Returns one row an image, as the model writes."""
 
-        def ask(hashes: Mapping[str, str], on_rows: OnRows, done: AbstractSet[str]) -> None:
+        def ask(part: Sequence[AskedImage], hashes: Mapping[str, str], on_rows: OnRows, done: AbstractSet[str]) -> None:
             run_free_text(
-                images,
+                part,
                 responder=responder,
                 hashes=hashes,
                 on_rows=on_rows,
@@ -71,17 +80,21 @@ class Asker:
                 title=f"write: {name}",
             )
 
-        return self._kept(name, images, ask, model_hash=model_hash)
+        order = sorted(images, key=lambda image: image.decision.pred_label)
+        return self._kept(name, images, ask, model_hash=model_hash, order=[image.image_id for image in order])
 
     def _kept(
-        self,
-        name: str,
-        images: Sequence[AskedImage],
-        ask: Callable[[Mapping[str, str], OnRows, AbstractSet[str]], None],
-        *,
-        model_hash: str,
+        self, name: str, images: Sequence[AskedImage], ask: Ask, *, model_hash: str, order: Sequence[str]
     ) -> list[Prediction]:
-        """Returns the rows of a finished artefact; an interrupted evaluation continues where it stopped."""
+        """Returns the rows of a finished artefact; an interrupted evaluation continues where it stopped.
+
+        Args:
+            name: of the row of the scoreboard.
+            images: all of them.
+            ask: about some of them.
+            model_hash: of the weights that answer.
+            order: ids of the images in the order of the rows.
+        """
         asked = {image.image_id: [question.key for question in image.questions] for image in images}
         key = StageKey(
             stage="predictions",
@@ -91,8 +104,8 @@ class Asker:
         )
         hashes = {"model": model_hash, "row": key.key, **self.inputs}
 
-        def build(folder: Path) -> None:
-            writer = PredictionWriter(folder / _FILE_NAME)
+        def build_part(folder: Path, part: Sequence[AskedImage]) -> None:
+            writer = PredictionWriter(folder / PREDICTIONS_NAME)
             with writer:
                 if writer.resumed:
                     self.shop.progress.note(f"ask: {name}: continued behind {len(writer.resumed)} rows")
@@ -101,11 +114,15 @@ class Asker:
                     for row in rows:
                         writer.append(row)
 
-                ask(hashes, keep, {row.image_id for row in writer.resumed})
+                ask(part, hashes, keep, {row.image_id for row in writer.resumed})
             writer.finish()
 
-        folder = self.shop.store.get_or_build(key, build, title=f"predictions of {name}")
-        return read_predictions(folder / _FILE_NAME)
+        if self.shop.rank.world_size > 1:
+            return shared_rows(self.shop, key, images, build_part, name=name, order=order)
+        folder = self.shop.store.get_or_build(
+            key, lambda folder: build_part(folder, images), title=f"predictions of {name}"
+        )
+        return read_predictions(folder / PREDICTIONS_NAME)
 
 
 def asked_images(looked: Looked, material: Material, taught: Taught, *, renderer: PromptRenderer) -> list[AskedImage]:

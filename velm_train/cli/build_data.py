@@ -34,6 +34,7 @@ NO_PART_OF_A_RUN = frozenset(
         "predictions",
         "score",
         "ckpt",
+        "ckpt_path",
         "input",
         "category",
         "predict",
@@ -48,9 +49,9 @@ def make_assets(config: Config, *, progress: Progress) -> AssetLibrary:
     return AssetLibrary(Path(config.paths.assets).expanduser(), progress=progress)
 
 
-def make_store(config: Config, *, progress: Progress) -> ArtifactStore:
-    """Returns the store of finished stages."""
-    return ArtifactStore(Path(config.paths.artifacts).expanduser(), progress=progress)
+def make_store(config: Config, *, progress: Progress, patience_s: float = 0.0) -> ArtifactStore:
+    """Returns the store of finished stages; see there for `patience_s`."""
+    return ArtifactStore(Path(config.paths.artifacts).expanduser(), progress=progress, patience_s=patience_s)
 
 
 def train_dataset(protocol: ProtocolConfig) -> DatasetConfig | None:

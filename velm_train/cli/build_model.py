@@ -24,9 +24,7 @@ from velm_train.models.families.writer import INSPECT_TOKEN
 from velm_train.models.look_twice.adapter import LookTwiceSettings
 from velm_train.models.lora import LoraSettings
 from velm_train.pipeline.augmentation import AugmentationSettings
-from velm_train.training.fit import Engine
 from velm_train.training.optimiser import Optimisation, require_runs_here
-from velm_train.training.preflight import MemorySettings
 
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
@@ -215,22 +213,6 @@ def require_machine(config: Config) -> None:
         )
 
 
-def make_engine(config: Config) -> Engine:
-    """Returns where Lightning runs."""
-    return Engine(
-        accelerator=config.trainer.accelerator,
-        devices=config.trainer.devices,
-        precision=cast("Any", config.trainer.precision),
-        memory=MemorySettings(
-            checkpointing=cast("Any", config.trainer.checkpointing),
-            every=config.trainer.checkpointing_every,
-            preflight=cast("Any", config.trainer.preflight),
-        ),
-        compile_blocks=config.trainer.compile,
-        peak_tflops=config.trainer.peak_tflops,
-    )
-
-
 def alignment_optimisation(config: Config) -> Optimisation:
     """Returns how the alignment stage moves projector and adapter."""
     rate = config.alignment.learning_rate
@@ -293,4 +275,6 @@ def training_settings(config: Config) -> dict[str, Any]:
         "precision": trainer.precision,
         "compile": trainer.compile,
         "seed": config.seed,
+        # What was measured decides which weights these are only if it is asked to.
+        **({"use_best": config.callbacks.validate_every} if config.callbacks.use_best else {}),
     }

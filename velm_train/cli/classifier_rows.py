@@ -49,8 +49,10 @@ def classifier_rows(
         inputs: what the rows depend on, by name, as hashes.
 
     Returns:
-        One row an image; none if the detector has no backbone of its own.
+        One row an image; none if the detector has no backbone of its own, or on a process that reports nothing.
     """
+    if not shop.rank.is_first:  # they take no time worth sharing
+        return []
     features: Callable[[View], ViewFeatures] = own
     if name.startswith("detector_"):
         found = _of_detector(shop, looked, material)

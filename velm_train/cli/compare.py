@@ -2,14 +2,15 @@
 
 import string
 from collections.abc import Sequence
-from dataclasses import asdict
 from pathlib import Path
-from typing import Any, cast
+from typing import cast
 
 import numpy as np
 
 from velm_train.cli.compare_read import FinishedRun
 from velm_train.cli.compare_runs import find_finished_runs
+from velm_train.cli.compare_sweeps import find_sweeps, is_job_of
+from velm_train.cli.tracking import logged
 from velm_train.cli.workshop import Workshop
 from velm_train.core.artifacts import write_atomic
 from velm_train.core.comparison import ComparedRun, Comparison, SeedGroup, SkippedFolder
@@ -33,7 +34,7 @@ from velm_train.reporting.compare_notices import comparison_notices
 from velm_train.reporting.compare_page import render_compare_page
 from velm_train.reporting.compare_tables import terminal_tables, wandb_tables
 from velm_train.reporting.compare_words import headline
-from velm_train.training.loggers import finish_loggers, log_table, make_loggers
+from velm_train.training.loggers import log_table
 
 TOLERANCE = 1e-9
 """Largest gap between a stored figure and the same figure computed again from the rows."""
@@ -108,6 +109,8 @@ def make_comparison(
     differing, num_equal = differences(settings)
     circumstances, _ = differences([_circumstances(run) for run in runs])
     groups = _seed_groups(runs, compared)
+    sweeps = find_sweeps(runs, compared)
+    apart = [one for one in skipped if not is_job_of(sweeps, Path(one.folder))]
     return Comparison(
         title=title,
         runs=compared,
@@ -116,12 +119,14 @@ def make_comparison(
         circumstances=circumstances,
         pairs=pairs,
         seed_groups=groups,
-        skipped=tuple(skipped),
+        sweeps=sweeps,
+        skipped=tuple(apart),
         notices=comparison_notices(
             compared,
             pairs,
             groups,
-            skipped,
+            apart,
+            sweeps=sweeps,
             circumstances=[one.key for one in circumstances if len({*one.values} - {None}) > 1],
             remarks={label: _remarks(run) for label, run in zip(labels, runs, strict=True) if run.results},
         ),
@@ -234,20 +239,6 @@ def _seed_groups(runs: Sequence[FinishedRun], compared: Sequence[ComparedRun]) -
 
 
 def _log(shop: Workshop, comparison: Comparison) -> None:
-    config = shop.config
-    assert shop.run_folder is not None
-    loggers = make_loggers(
-        cast("Any", config.logger.wandb_mode),
-        project=config.logger.project,
-        name=config.name,
-        folder=shop.run_folder,
-        tags=config.logger.tags,
-        config=asdict(config),
-    )
-    failed = True
-    try:
+    with logged(shop) as loggers:
         for table in wandb_tables(comparison):
             log_table(loggers, name=f"comparison/{table.name}", columns=table.columns, rows=table.rows)
-        failed = False
-    finally:
-        finish_loggers(loggers, failed=failed)

@@ -17,7 +17,7 @@ from velm_train.core.records import Prediction
 from velm_train.core.scores import RowScores
 from velm_train.metrics.scoreboard import score_rows
 from velm_train.reporting.compare_config import flatten
-from velm_train.reporting.compare_wandb import WandbRun, is_wandb_folder, read_wandb_folder
+from velm_train.reporting.compare_wandb import FILE_PATTERN, WandbRun, is_wandb_folder, joined, read_wandb_folder
 from velm_train.reporting.manifest import Manifest
 from velm_train.reporting.predictions import read_predictions
 from velm_train.reporting.results import SCHEMA_VERSION, read_results
@@ -149,8 +149,20 @@ def _read_scores(path: Path, predictions: tuple[Prediction, ...], split: SplitCo
         raise ArtifactError(f"{path} is damaged: it is not as version {version} has it; leave the run out") from error
 
 
+def is_earlier_part(folder: Path) -> bool:
+    """True if a W&B folder holds a part of a run that another process went on with, in a folder beside it."""
+    return is_wandb_folder(folder) and _parts(folder)[-1] != folder
+
+
+def _parts(folder: Path) -> list[Path]:
+    """Returns the W&B folders of one run, oldest first: their names begin with the time, their files hold the id."""
+    (name,) = {path.name for path in folder.glob(FILE_PATTERN)} or {""}
+    beside = (path for path in folder.parent.iterdir() if not path.is_symlink() and (path / name).is_file())
+    return sorted(beside, key=lambda path: path.name.removeprefix("offline-")) or [folder]
+
+
 def _read_wandb_alone(folder: Path) -> FinishedRun:
-    run = read_wandb_folder(folder)
+    run = joined([read_wandb_folder(part) for part in _parts(folder)])
     if not run.finished:
         raise ArtifactError(f"{folder}: the W&B run was never finished; compare it when it is")
     return FinishedRun(

@@ -4,7 +4,16 @@ import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from velm_train.cli.compare_read import CONFIG, PREDICTIONS, RESULTS, FinishedRun, is_finished, read_run, read_settings
+from velm_train.cli.compare_read import (
+    CONFIG,
+    PREDICTIONS,
+    RESULTS,
+    FinishedRun,
+    is_earlier_part,
+    is_finished,
+    read_run,
+    read_settings,
+)
 from velm_train.core.comparison import SkippedFolder
 from velm_train.core.errors import ArtifactError, DataError
 
@@ -59,7 +68,7 @@ def _runs_below(folder: Path, *, apart: Path) -> tuple[list[FinishedRun], list[S
     for place, folders, files in os.walk(folder):
         here = Path(place)
         folders.sort()
-        if here.resolve() == apart.resolve():
+        if here.resolve() == apart.resolve() or is_earlier_part(here):
             folders.clear()
         elif is_finished(here):
             folders.clear()

@@ -53,6 +53,14 @@ def load_config(overrides: Sequence[str]) -> Config:
     return typed(composed)
 
 
+def composed_run_folder(overrides: Sequence[str]) -> str:
+    """Returns the run folder that Hydra would make now; its name may hold the time."""
+    GlobalHydra.instance().clear()
+    with initialize_config_dir(version_base="1.3", config_dir=str(conf_dir())):
+        folder: str = compose(CONFIG_NAME, overrides=list(overrides), return_hydra_config=True).hydra.run.dir
+    return folder
+
+
 def check_words(overrides: Sequence[str]) -> None:
     """Refuses unknown groups, options and keys of a sweep before its first job starts; each job checks its values.
 

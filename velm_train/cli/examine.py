@@ -44,8 +44,12 @@ class Examined:
     language: tuple[LanguageRow, ...]
 
 
-def examine(shop: Workshop, prepared: Prepared, looked: Looked, material: Material, taught: Taught) -> Examined:
-    """Scores the tuned model and the rows beside it on the same images behind the same gate."""
+def examine(shop: Workshop, prepared: Prepared, looked: Looked, material: Material, taught: Taught) -> Examined | None:
+    """Scores the tuned model and the rows beside it on the same images behind the same gate.
+
+    Returns:
+        None on all processes but the first, which have asked about their shares of the images and are done.
+    """
     config = shop.config
     taught.model.to(make_device(config))
     inputs = {
@@ -68,13 +72,15 @@ def examine(shop: Workshop, prepared: Prepared, looked: Looked, material: Materi
             else:
                 systems += control_row(shop, name, asker, images, looked, material, taught)
     labels = label_sets(prepared.taxonomy, [image.record for image in looked.test])
+    language = check_language(shop, prepared, looked, material, taught, asker=asker, own=own, label_sets=labels)
+    if not shop.rank.is_first:
+        return None
     systems += [
         System(
             name=PERFECT_GATE_ROW, predictions=perfect_gate_majority_predictions(own, label_sets=labels), trivial=True
         ),
         System(name=MAJORITY_ROW, predictions=majority_predictions(own, label_sets=labels), trivial=True),
     ]
-    language = check_language(shop, prepared, looked, material, taught, asker=asker, own=own, label_sets=labels)
     with shop.stage("score"):
         scoreboard = make_scoreboard(
             systems,

@@ -50,11 +50,17 @@ def check_language(
         own_words = asked_images(looked, material, taught, renderer=taught.renderer)
         limit = shop.config.evaluation.max_language_images
         few = stratified_part(_flagged_defects(own_words), max_flagged=limit, seed=shop.config.seed)
+        answers = {
+            check: _other_words(shop, prepared, looked, material, taught, asker=asker, check=check, own=own, images=few)
+            for check in chosen
+        }
+        if not shop.rank.is_first:
+            return ()
         return tuple(
             language_row(
                 check,
                 own,
-                _other_words(shop, prepared, looked, material, taught, asker=asker, check=check, own=own, images=few),
+                answers[check],
                 label_sets=label_sets,
                 unknown_types=prepared.manifest.unknown_types,
                 compares_words=check in SAME_WORDS,

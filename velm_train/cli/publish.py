@@ -15,6 +15,7 @@ from velm_train.cli.page import compose_page
 from velm_train.cli.prepare import Looked, Prepared
 from velm_train.cli.teach import Taught
 from velm_train.cli.textile_comparison import textile_comparison
+from velm_train.cli.track_results import track_results
 from velm_train.cli.workshop import Workshop
 from velm_train.core.scores import Scoreboard
 from velm_train.gating.drift import detect_drift
@@ -68,6 +69,7 @@ def publish(
     write_report(content, report)
     for logger in loggers:
         logger.log_metrics(_headline(examined.scoreboard))
+    track_results(shop, prepared, looked, taught, examined, page=page, manifest=manifest, loggers=loggers)
     for notice in notices:
         shop.progress.note(notice)
     shop.console.print(scoreboard_table(examined.scoreboard))

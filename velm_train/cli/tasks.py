@@ -3,14 +3,13 @@
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any, cast
-
-import torch
 
 from velm_train.assets.registry import ASSET_NAMES
 from velm_train.backbones.load import BACKBONE_NAMES
 from velm_train.cli.audit_task import audit_task
+from velm_train.cli.build_engine import take_device
 from velm_train.cli.build_model import require_machine
+from velm_train.cli.checkpoints import find_start
 from velm_train.cli.compare import compare_task
 from velm_train.cli.compose import experiment_names, load_config, resolved_yaml
 from velm_train.cli.doctor import ExperimentNeeds, collect_doctor_report
@@ -20,6 +19,8 @@ from velm_train.cli.export_model import export_model
 from velm_train.cli.export_samples import export
 from velm_train.cli.gate_card import publish_gate_card
 from velm_train.cli.instruct import instruct
+from velm_train.cli.launch.look_after import resubmit, show_status
+from velm_train.cli.objective import pruned_runs_end_well, publish_objective, require_objective
 from velm_train.cli.predict import predict
 from velm_train.cli.prepare import look_at, prepare
 from velm_train.cli.preview import preview_data
@@ -28,30 +29,31 @@ from velm_train.cli.score import score_predictions
 from velm_train.cli.synthesise import synthesise_defects
 from velm_train.cli.system_file import write_system
 from velm_train.cli.teach import teach
+from velm_train.cli.tracking import logged
 from velm_train.cli.workshop import Workshop, open_workshop
 from velm_train.config import Config
 from velm_train.core.artifacts import write_atomic
+from velm_train.core.ranks import ONLY_RANK, Rank
 from velm_train.models.build import quiet_transformers
-from velm_train.training.loggers import Logger, finish_loggers, make_loggers
 
 MODEL_ASSETS = ("smollm2_135m_instruct", "efficientnet_lite0", "dinov2_small")
 READER_ASSETS = {"textures": ("material_photos",), "textile": ("textile_images",)}
 
 
-def run_task(config: Config, *, run_folder: Path | None) -> None:
-    """Does what `config.task.name` says.
+def run_task(config: Config, *, run_folder: Path | None, rank: Rank = ONLY_RANK) -> None:
+    """Does what `config.task.name` says, or this process's part of it.
 
     Args:
         config: checked settings.
-        run_folder: where a run leaves its files; None for tasks that leave none.
+        run_folder: where a run leaves its files, and each process of several its own; None for tasks that leave none.
+        rank: this process.
 
     Raises:
         VelmError: for anything the user can mend.
     """
-    if config.threads > 0:
-        torch.set_num_threads(config.threads)
+    take_device(config, rank)
     quiet_transformers()
-    shop = open_workshop(config, run_folder=run_folder)
+    shop = open_workshop(config, run_folder=run_folder, rank=rank)
     if run_folder is not None:
         write_atomic(run_folder / "config.yaml", resolved_yaml(config))
     TASKS[config.task.name](shop)
@@ -95,6 +97,14 @@ def _doctor(shop: Workshop) -> None:
     shop.console.print(render_doctor_report(report))
 
 
+def _status(shop: Workshop) -> None:
+    show_status(shop.config, shop.console)
+
+
+def _resubmit(shop: Workshop) -> None:
+    resubmit(shop.config, shop.console)
+
+
 def _detect(shop: Workshop) -> None:
     prepared = prepare(shop)
     publish_gate_card(shop, prepared, look_at(shop, prepared))
@@ -104,19 +114,6 @@ def _detect(shop: Workshop) -> None:
 def _instruct(shop: Workshop) -> None:
     prepared = prepare(shop)
     export(shop, instruct(shop, prepared, look_at(shop, prepared)))
-
-
-def _loggers(shop: Workshop) -> list[Logger]:
-    config = shop.config
-    assert shop.run_folder is not None
-    return make_loggers(
-        cast("Any", config.logger.wandb_mode),
-        project=config.logger.project,
-        name=config.name,
-        folder=shop.run_folder,
-        tags=config.logger.tags,
-        config=asdict(config),
-    )
 
 
 def _train(shop: Workshop) -> None:
@@ -130,22 +127,21 @@ def _run(shop: Workshop) -> None:
 def _road(shop: Workshop, *, evaluate: bool) -> None:
     """Trains, and with `evaluate` scores and reports; the loggers are closed whatever happens."""
     require_machine(shop.config)
+    find_start(shop.config)  # a wrong path is refused before anything is computed
     prepared = prepare(shop)
+    if evaluate:
+        require_objective(shop, prepared)
     looked = look_at(shop, prepared)
     material = instruct(shop, prepared, looked)
-    loggers = _loggers(shop)
-    failed = True
-    try:
+    with pruned_runs_end_well(shop), logged(shop) as loggers:
         taught = teach(shop, prepared, looked, material, loggers=loggers)
         write_system(shop, prepared, looked, adapter_key=taught.adapter_key)
-        if evaluate:
-            examined = examine(shop, prepared, looked, material, taught)
+        examined = examine(shop, prepared, looked, material, taught) if evaluate else None
+        if examined is not None:
             publish(shop, prepared, looked, material, taught, examined, loggers=loggers)
-        failed = False
-    finally:
-        finish_loggers(loggers, failed=failed)
-    if not evaluate:
-        shop.console.print(f"adapter: {taught.adapter_folder}", highlight=False)
+            publish_objective(shop, examined.scoreboard.rows[0].scores)
+        if not evaluate:
+            shop.console.print(f"adapter: {taught.adapter_folder}", highlight=False)
 
 
 TASKS: dict[str, Callable[[Workshop], None]] = {
@@ -162,4 +158,6 @@ TASKS: dict[str, Callable[[Workshop], None]] = {
     "synthesise": synthesise_defects,
     "fetch": _fetch,
     "doctor": _doctor,
+    "status": _status,
+    "resubmit": _resubmit,
 }

@@ -22,6 +22,8 @@ TASKS = (
     "synthesise",
     "fetch",
     "doctor",
+    "status",
+    "resubmit",
 )
 EMBEDDED_READERS = ("textures", "textile")
 READER_NAMES = ("textures", "huggingface", *READERS)
@@ -33,7 +35,7 @@ class TaskConfig:
 
     Attributes:
         name: how far to go: run (everything), train, instruct, detect; or preview, audit, compare, score, predict,
-            export, synthesise, fetch, doctor.
+            export, synthesise, fetch, doctor, status, resubmit.
         num_preview: samples that task=preview prints; 0 looks at the data alone, without detector and model.
         num_thumbnails: images of each category and type on the page of task=preview, 1 or more.
         export: formats that task=instruct writes its samples in for other trainers: anomaly_instruct, sharegpt,

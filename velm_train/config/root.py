@@ -4,19 +4,23 @@ from dataclasses import dataclass
 from typing import Any
 
 from velm_train.config.audit import AuditConfig
-from velm_train.config.checks import at_least, require
+from velm_train.config.checks import at_least, one_of, require
 from velm_train.config.compare import CompareConfig
 from velm_train.config.data import DatasetConfig, PathsConfig, SynthesisConfig, TaskConfig
 from velm_train.config.defects import DefectsConfig
 from velm_train.config.detectors import DetectorConfig
 from velm_train.config.export import ExportConfig
-from velm_train.config.learning import AlignmentConfig, CallbacksConfig, EvaluationConfig, LoggerConfig, TrainerConfig
+from velm_train.config.keeping import CallbacksConfig, check_start
+from velm_train.config.learning import AlignmentConfig, EvaluationConfig, LoggerConfig
 from velm_train.config.model import EMBEDDED_LEVELS, ModelConfig
 from velm_train.config.naming import InstructionsConfig, LookTwiceConfig, LoraConfig
 from velm_train.config.predict import PredictConfig
 from velm_train.config.protocol import ProtocolConfig
 from velm_train.config.scoring import ScoreConfig
 from velm_train.config.seeing import GateConfig, RegionsConfig
+from velm_train.config.strategies import check_weights
+from velm_train.config.trainer import TrainerConfig
+from velm_train.core.objective import OBJECTIVES
 
 
 @dataclass(kw_only=True, slots=True)
@@ -28,9 +32,15 @@ class Config:
         rehearsal: True if it is run in its smallest form, so that no figure means anything; debug=fast sets it.
         seed: root of every random draw; 0 is a seed.
         threads: CPU threads for torch, 0 to leave torch's own choice.
+        objective: the figure that a sweep optimises: end-to-end balanced recall over all test images, or over those of
+            the categories that training saw (seen) or did not (unseen).
         runs: what task=compare compares: run folders, folders of runs or sweeps, folders of W&B runs; else empty.
+        sweep: folder of the sweep that task=status shows, null for the newest below paths.outputs, or that
+            task=resubmit goes on with; else null.
         predictions: the file that task=score scores; else null.
         ckpt: folder of the finished run that task=predict judges new pictures with, or task=export exports; else null.
+        ckpt_path: where training begins: auto for the newest checkpoint of this very training, none for the first step,
+            best for the checkpoint of the lowest validation loss, or a checkpoint, a folder of them, or a run's folder.
         input: what task=predict judges: a picture, a folder, a glob, a list of these, or - for paths from stdin.
         category: what the pictures of task=predict show; null for the names of their folders.
     """
@@ -39,9 +49,12 @@ class Config:
     rehearsal: bool
     seed: int
     threads: int
+    objective: str
     runs: list[str]
+    sweep: str | None
     predictions: str | None
     ckpt: str | None
+    ckpt_path: str
     input: Any
     category: str | None
     task: TaskConfig
@@ -72,15 +85,24 @@ class Config:
         require(bool(self.name), key="name", got="''", allowed="a name")
         at_least("seed", self.seed, 0)
         at_least("threads", self.threads, 0)
+        one_of("objective", self.objective, OBJECTIVES)
         if self.dataset.synthesis is not None:
             self._check_shots(self.dataset.synthesis)
         self._check_references()
         self._check_something_to_learn()
         self._check_levels()
         self._check_quantisation()
+        check_weights(self.trainer.strategy, quantisation=self.lora.quantisation, variant=self.lora.variant)
         self._check_runs()
+        self._check_sweep()
         self._check_predictions()
         self._check_new_pictures()
+        check_start(
+            self.ckpt_path,
+            task=self.task.name,
+            validation_share=self.trainer.validation_share,
+            callbacks=self.callbacks,
+        )
 
     def _check_shots(self, synthesis: SynthesisConfig) -> None:
         """Training defects show pieces of the training side, all others pieces of the test side."""
@@ -151,6 +173,15 @@ class Config:
             allowed="folders of finished runs, for example 'runs=[outputs/a,outputs/b]'"
             if comparing
             else "[] unless task=compare",
+        )
+
+    def _check_sweep(self) -> None:
+        """Only what looks after sweeps takes one."""
+        require(
+            self.sweep is None or self.task.name in {"status", "resubmit"},
+            key="sweep",
+            got=self.sweep,
+            allowed="null unless task=status or task=resubmit",
         )
 
     def _check_predictions(self) -> None:

@@ -12,6 +12,7 @@ import errno
 import json
 import os
 import shutil
+import time
 import uuid
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -115,9 +116,17 @@ def write_atomic(path: Path, content: str | bytes) -> None:
 class ArtifactStore:
     """Finds, builds and verifies stage artefacts below one root folder; counts what it built and what it found."""
 
-    def __init__(self, root: Path, *, progress: Progress) -> None:
-        """Remembers the root; nothing is created until a stage is built."""
+    def __init__(self, root: Path, *, progress: Progress, patience_s: float = 0.0) -> None:
+        """Remembers the root; nothing is created until a stage is built.
+
+        Args:
+            root: folder of all stages.
+            progress: gets a note for every artefact that is reused or waited for.
+            patience_s: how long another process of the run is left the chance to begin an artefact, so that the one
+                that shows its progress makes it; seconds.
+        """
         self.root = root
+        self._patience_s = patience_s
         self.num_built = 0
         self.num_reused = 0
         self._progress = progress
@@ -137,7 +146,6 @@ class ArtifactStore:
         build: Callable[[Path], None],
         *,
         title: str,
-        alone: bool = True,
         disposable: bool = False,
     ) -> Path:
         """Returns the artefact's folder, building it first if it is not there.
@@ -147,8 +155,6 @@ class ArtifactStore:
             build: fills the folder it is given. The folder may hold what an interrupted build left; a build
                 that can continue from that does, any other overwrites its files.
             title: what the progress note calls it.
-            alone: True to let one process build while all others wait for it; False if the processes of one run
-                build it together.
             disposable: True for what is made whole or not at all: one that fails verification is made anew, and it
                 is said so; what a full disk cut short is removed, not kept for the next run.
 
@@ -160,7 +166,7 @@ class ArtifactStore:
         final = self.folder(stage_key)
         if self._reuse(final, title=title, disposable=disposable) is None:
             return final
-        with self._building(final, title=title, alone=alone) as partial:
+        with self._building(final, title=title) as partial:
             why_not = self._reuse(final, title=title, disposable=disposable)
             if why_not is None:  # another process was faster
                 return final
@@ -199,26 +205,31 @@ class ArtifactStore:
         return None
 
     @contextlib.contextmanager
-    def _building(self, final: Path, *, title: str, alone: bool) -> Iterator[Path]:
+    def _building(self, final: Path, *, title: str) -> Iterator[Path]:
         """Gives the folder to build in, to one process at a time."""
 
         def say_so() -> None:
             self._progress.note(f"{title}: waiting for another process that is making it")
 
         with contextlib.ExitStack() as stack:
-            held = True
             try:
                 with naming_full_disk(final.parent):
                     final.parent.mkdir(parents=True, exist_ok=True)
-                    if alone:
-                        lock = final.parent / f".lock-{final.name}"
-                        held = stack.enter_context(sole_right(lock, on_wait=say_so))
+                    lock = final.parent / f".lock-{final.name}"
+                    self._leave_to_others(final, lock)
+                    held = stack.enter_context(sole_right(lock, on_wait=say_so))
             except OSError as error:
                 raise ResourceError(
                     f"cannot write to {final.parent}: {error.strerror}; set paths.artifacts to a folder you may write"
                 ) from error
             # Where files cannot be locked, each process builds a copy of its own, and the first to finish counts.
             yield final.parent / f".partial-{final.name}{'' if held else f'.{uuid.uuid4().hex}'}"
+
+    def _leave_to_others(self, final: Path, lock: Path) -> None:
+        """Waits until another process has begun or finished, no longer than patience lasts."""
+        end = time.monotonic() + self._patience_s
+        while time.monotonic() < end and not (final.exists() or lock.exists()):
+            time.sleep(0.05)
 
     def _publish(self, partial: Path, final: Path) -> None:
         """Gives a sealed folder its name; where another process was faster, its equal one stays."""

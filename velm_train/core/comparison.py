@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 from velm_train.core.plain import read_record
 from velm_train.core.scores import PairedDifference, Score
+from velm_train.core.study import StudyFacts
 
 RunSource = Literal["run folder", "W&B folder"]
 
@@ -185,6 +186,58 @@ class SkippedFolder:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class SweepRow:
+    """The runs of a sweep that differ in nothing but their seed.
+
+    Attributes:
+        settings: of the sweep's keys, in their order, as written on the command line.
+        labels: of the runs, one for each seed.
+        values: the objective of each, 0 to 1.
+        mean: of these, or None without any.
+        low: lower end of the 95 % interval: of the mean over seeds (Student's t), or of the one run there is.
+        high: upper end.
+    """
+
+    settings: tuple[str, ...]
+    labels: tuple[str, ...]
+    values: tuple[float, ...]
+    mean: float | None
+    low: float | None
+    high: float | None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class UnfinishedJob:
+    """A job of a sweep that gave no figure, with what became of it."""
+
+    number: int
+    settings: tuple[str, ...]
+    state: str
+    reason: str
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Sweep:
+    """The jobs of one sweep, together.
+
+    Attributes:
+        name: of its folder.
+        objective: the figure that its rows are ordered by, "all", "seen" or "unseen".
+        keys: settings and groups that differ between its jobs, but for the seed.
+        rows: highest mean first.
+        unfinished: jobs without a figure, by number.
+        study: what Optuna drew, or None for a sweep of all combinations.
+    """
+
+    name: str
+    objective: str
+    keys: tuple[str, ...]
+    rows: tuple[SweepRow, ...]
+    unfinished: tuple[UnfinishedJob, ...]
+    study: StudyFacts | None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Comparison:
     """Everything that the pages show.
 
@@ -192,6 +245,7 @@ class Comparison:
         differences: settings that are not the same in all runs.
         num_equal: settings that are.
         circumstances: places, versions and machines that are not the same in all runs.
+        sweeps: those among the runs that are jobs of one sweep, sweep by sweep.
         skipped: folders below the given ones that are not compared.
         notices: sentences that a reader must not miss.
         num_bootstrap: resamples for each interval of a difference.
@@ -205,6 +259,7 @@ class Comparison:
     circumstances: tuple[SettingDifference, ...]
     pairs: tuple[RunPair, ...]
     seed_groups: tuple[SeedGroup, ...]
+    sweeps: tuple[Sweep, ...]
     skipped: tuple[SkippedFolder, ...]
     notices: tuple[str, ...]
     num_bootstrap: int

@@ -100,40 +100,99 @@ def _chain(*parts: Sequence[list[Prediction]] | Iterator[list[Prediction]]) -> I
         yield from part
 
 
-def _name_images(
-    images: Sequence[GatedImage], *, scorer: OptionScorer, hashes: Mapping[str, str]
-) -> Iterator[list[Prediction]]:
-    """Yields after every batch the rows of the images that have all their answers.
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Round:
+    """One forward pass.
+
+    Attributes:
+        questions: asked in it.
+        finished: numbers of the images that then have all their answers.
+    """
+
+    questions: tuple[Question, ...]
+    finished: tuple[int, ...]
+
+
+def _longest_first(images: Sequence[GatedImage]) -> list[int]:
+    return sorted(range(len(images)), key=lambda i: (-max(q.num_tokens for q in images[i].questions), i))
+
+
+def _askers_of(images: Sequence[GatedImage]) -> dict[str, list[int]]:
+    """Returns which images ask each question, by its key."""
+    askers: dict[str, list[int]] = {}
+    for i, image in enumerate(images):
+        for key in {question.key for question in image.questions}:
+            askers.setdefault(key, []).append(i)
+    return askers
+
+
+def _rounds(images: Sequence[GatedImage], *, batch_size: int) -> Iterator[_Round]:
+    """Yields forward passes that ask every question once.
 
     Questions are asked longest first, so that a batch that does not fit in memory fails at the start; those of one
     image are of about one length and stay together.
     """
-    order = sorted(range(len(images)), key=lambda i: (-max(q.num_tokens for q in images[i].questions), i))
     unique: dict[str, Question] = {}
-    for i in order:
+    for i in _longest_first(images):
         for question in images[i].questions:
             unique.setdefault(question.key, question)
-    askers: dict[str, list[int]] = {key: [] for key in unique}
+    askers = _askers_of(images)
     missing = [{question.key for question in image.questions} for image in images]
-    for i, keys in enumerate(missing):
-        for key in keys:
-            askers[key].append(i)
     questions = list(unique.values())
-    scored: dict[str, _Scored] = {}
-    for start in range(0, len(questions), scorer.batch_size):
-        batch = questions[start : start + scorer.batch_size]
-        began = time.perf_counter()
-        values = scorer.score(batch)
-        seconds = (time.perf_counter() - began) / len(batch)
+    for start in range(0, len(questions), batch_size):
+        batch = questions[start : start + batch_size]
         finished: list[int] = []
-        for question, log_likelihoods in zip(batch, values, strict=True):
-            waiting = askers[question.key]
-            scored[question.key] = _Scored(log_likelihoods=log_likelihoods, seconds=seconds / len(waiting))
-            for i in waiting:
+        for question in batch:
+            for i in askers[question.key]:
                 missing[i].discard(question.key)
                 if not missing[i]:
                     finished.append(i)
-        yield [_name_image(images[i], scored, hashes=hashes) for i in finished]
+        yield _Round(questions=tuple(batch), finished=tuple(finished))
+
+
+def share_of(images: Sequence[GatedImage], *, number: int, num_shares: int) -> list[GatedImage]:
+    """Returns one of several shares of the images, of about as much work each; every image is in one of them.
+
+    Images that the gate lets pass cost nothing. The others are dealt out the longest first, which evens out the work;
+    those that ask the very same, such as about a blank picture, stay together, so that they get the very same answer.
+
+    Args:
+        images: all of them, in an order that is the same wherever shares are made.
+        number: of the share, 0 to num_shares - 1.
+        num_shares: 1 or more.
+    """
+    flagged = [image for image in images if image.decision.pred_label]
+    alike: dict[tuple[str, ...], list[str]] = {}
+    for i in _longest_first(flagged):
+        alike.setdefault(tuple(question.key for question in flagged[i].questions), []).append(flagged[i].image_id)
+    passed = [image.image_id for image in images if not image.decision.pred_label]
+    mine = {image_id for ids in list(alike.values())[number::num_shares] for image_id in ids}
+    mine.update(passed[number::num_shares])
+    return [image for image in images if image.image_id in mine]
+
+
+def order_of_rows(images: Sequence[GatedImage], *, batch_size: int) -> list[str]:
+    """Returns the ids of the images in the order in which `run_evaluation` finishes them."""
+    flagged = [image for image in images if image.decision.pred_label]
+    stopped = [image.image_id for image in images if not image.decision.pred_label]
+    rounds = _rounds(flagged, batch_size=batch_size)
+    return stopped + [flagged[i].image_id for one in rounds for i in one.finished]
+
+
+def _name_images(
+    images: Sequence[GatedImage], *, scorer: OptionScorer, hashes: Mapping[str, str]
+) -> Iterator[list[Prediction]]:
+    """Yields after every forward pass the rows of the images that have all their answers."""
+    askers = _askers_of(images)
+    scored: dict[str, _Scored] = {}
+    for one in _rounds(images, batch_size=scorer.batch_size):
+        began = time.perf_counter()
+        values = scorer.score(one.questions)
+        seconds = (time.perf_counter() - began) / len(one.questions)
+        for question, log_likelihoods in zip(one.questions, values, strict=True):
+            num_askers = len(askers[question.key])
+            scored[question.key] = _Scored(log_likelihoods=log_likelihoods, seconds=seconds / num_askers)
+        yield [_name_image(images[i], scored, hashes=hashes) for i in one.finished]
 
 
 def _name_image(image: GatedImage, scored: Mapping[str, _Scored], *, hashes: Mapping[str, str]) -> Prediction:

@@ -3,6 +3,8 @@
 import statistics
 from collections.abc import Mapping, Sequence
 
+from scipy.stats import t
+
 from velm_train.core.comparison import Spread
 from velm_train.core.scores import Score
 
@@ -30,3 +32,15 @@ def spreads(runs: Sequence[Mapping[str, Score]]) -> dict[str, Spread]:
         for name in names
     }
     return {name: spread(values) for name, values in columns.items() if values}
+
+
+def mean_interval(values: Sequence[float]) -> tuple[float, float] | None:
+    """Returns the ends of the 95 % interval of a mean over seeds (Student's t), or None for fewer than two values.
+
+    With few seeds it is wide, as it has to be: two seeds say little about the others.
+    """
+    if len(values) < 2:
+        return None
+    reach = float(t.ppf(0.975, len(values) - 1)) * statistics.stdev(values) / len(values) ** 0.5
+    middle = statistics.fmean(values)
+    return middle - reach, middle + reach

@@ -15,7 +15,7 @@ from velm_train.core.batch import Batch, VisionEvidence
 from velm_train.core.records import SizeHW
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@dataclass(frozen=True, kw_only=True)  # without slots: DeepSpeed looks into what modules return by vars()
 class LookTwiceOutput:
     """What the look-twice adapter says about T tiles of I views.
 

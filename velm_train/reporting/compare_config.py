@@ -11,9 +11,11 @@ SEED_KEY = "seed"
 CIRCUMSTANCES = (
     "name",
     "rehearsal",
+    "objective",
     "runs",
     "predictions",
     "ckpt",
+    "ckpt_path",
     "input",
     "category",
     "paths.",

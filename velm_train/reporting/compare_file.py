@@ -7,7 +7,7 @@ from velm_train.core.artifacts import write_atomic
 from velm_train.core.comparison import Comparison
 from velm_train.core.errors import ArtifactError, DataError
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 
 
 def write_comparison(comparison: Comparison, path: Path) -> None:

@@ -10,7 +10,12 @@ from velm_train.reporting.compare_page import cost_rows
 
 def render_markdown(comparison: Comparison) -> str:
     """Returns the page as Markdown text."""
-    return "\n".join([*_opening(comparison), *_runs(comparison), *_pairs(comparison), *_rest(comparison)]) + "\n"
+    return (
+        "\n".join(
+            [*_opening(comparison), *_runs(comparison), *_sweeps(comparison), *_pairs(comparison), *_rest(comparison)]
+        )
+        + "\n"
+    )
 
 
 def _opening(comparison: Comparison) -> Iterator[str]:
@@ -55,6 +60,25 @@ def _runs(comparison: Comparison) -> Iterator[str]:
                 for group in comparison.seed_groups
             ),
         )
+
+
+def _sweeps(comparison: Comparison) -> Iterator[str]:
+    for sweep in comparison.sweeps:
+        yield f"## {_escaped(compare_words.sweep_title(sweep))}"
+        yield ""
+        yield _escaped(f"{compare_words.sweep_objective(sweep)}.").capitalize()
+        yield ""
+        yield from _table(
+            (*sweep.keys, sweep.objective, "n", "runs"),
+            (
+                (*row.settings, compare_words.sweep_row(row), str(len(row.values)), ", ".join(row.labels))
+                for row in sweep.rows
+            ),
+        )
+        yield from (
+            f"- job {job.number} {_escaped(compare_words.unfinished_job(job, sweep))}" for job in sweep.unfinished
+        )
+        yield from ([""] if sweep.unfinished else [])
 
 
 def _pairs(comparison: Comparison) -> Iterator[str]:

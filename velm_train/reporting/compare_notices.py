@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 
-from velm_train.core.comparison import ComparedRun, RunPair, SeedGroup, SkippedFolder
+from velm_train.core.comparison import ComparedRun, RunPair, SeedGroup, SkippedFolder, Sweep
 from velm_train.reporting.compare_words import matched
 
 MAX_NAMED = 5
@@ -15,6 +15,7 @@ def comparison_notices(
     groups: Sequence[SeedGroup],
     skipped: Sequence[SkippedFolder],
     *,
+    sweeps: Sequence[Sweep],
     circumstances: Sequence[str],
     remarks: Mapping[str, str],
 ) -> tuple[str, ...]:
@@ -25,6 +26,7 @@ def comparison_notices(
         pairs: every pair that has predictions.
         groups: runs that are equal but for the seed.
         skipped: folders that are not compared.
+        sweeps: whose jobs the runs are.
         circumstances: names of the circumstances that differ.
         remarks: label of a run -> what to know about its files, or "".
     """
@@ -32,6 +34,7 @@ def comparison_notices(
         *_about_runs(runs, remarks),
         *_about_pairs(pairs),
         *_about_groups(groups),
+        *_about_sweeps(sweeps),
         *_about_circumstances(circumstances),
         *_about_skipped(skipped),
     )
@@ -65,6 +68,22 @@ def _about_groups(groups: Sequence[SeedGroup]) -> list[str]:
         for group in groups
         if group.repeats
     ]
+
+
+def _about_sweeps(sweeps: Sequence[Sweep]) -> list[str]:
+    notices = []
+    for sweep in sweeps:
+        states = [job.state for job in sweep.unfinished]
+        if states:
+            counts = ", ".join(f"{states.count(state)} {state}" for state in dict.fromkeys(states))
+            notices.append(f"Sweep {sweep.name}: jobs without a figure: {counts}; the sweep's table names each.")
+        few = [row for row in sweep.rows if len(row.values) == 1]
+        if few and len(sweep.rows) > 1:
+            notices.append(
+                f"Sweep {sweep.name}: {len(few)} of {len(sweep.rows)} settings were run with one seed; their order may "
+                "be that of chance."
+            )
+    return notices
 
 
 def _about_circumstances(circumstances: Sequence[str]) -> list[str]:

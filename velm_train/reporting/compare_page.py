@@ -5,13 +5,14 @@ from dataclasses import dataclass
 
 from markupsafe import Markup
 
-from velm_train.core.comparison import Comparison, PairedTest, RunPair, SettingDifference
+from velm_train.core.comparison import Comparison, PairedTest, RunPair, SettingDifference, Sweep
 from velm_train.core.scores import Score
 from velm_train.reporting import compare_words, words
 from velm_train.reporting.compare_figures import RECALL, Figure, score_of, shown_figures
 from velm_train.reporting.compare_plots import colour, difference_strip, forest_plot, loss_plot, seconds_plot
 from velm_train.reporting.pages import render_page
 from velm_train.reporting.report import Footnotes
+from velm_train.reporting.sweep_plots import history_plot, importance_plot, settings_plot
 
 ALL_STAGES = "all stages"
 """The entry of `seconds_per_image` that is the sum over the stages of each image."""
@@ -127,6 +128,14 @@ class CompareView:
     def costs(self) -> list[CostRow]:
         """Returns the rows of the cost table."""
         return cost_rows(self._comparison)
+
+    def sweep_drawings(self, sweep: Sweep) -> list[tuple[str, Markup]]:
+        """Returns the drawings of a sweep: the objective by settings, and what Optuna found in which order."""
+        study = sweep.study
+        drawn = [("Objective by settings", settings_plot(sweep))]
+        if study is not None:
+            drawn += [("Trials in their order", history_plot(study)), ("Importance", importance_plot(study))]
+        return [(title, Markup(drawing)) for title, drawing in drawn if drawing]
 
     def strip(self, pair: RunPair, test: PairedTest) -> Markup:
         """Returns the drawing of one difference; all have the same scale."""

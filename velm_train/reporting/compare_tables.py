@@ -3,10 +3,11 @@
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
-from velm_train.core.comparison import Comparison
+from velm_train.core.comparison import Comparison, Sweep
 from velm_train.reporting import compare_words, words
 from velm_train.reporting.compare_figures import RECALL, Figure, score_of, shown_figures
 
@@ -21,6 +22,9 @@ MAX_PAIRS_IN_FULL = 6
 
 MAX_SETTING_COLUMNS = 6
 """With more runs than this their settings do not fit beside each other in a terminal."""
+
+MAX_SWEEP_ROWS = 30
+"""Settings of a sweep that the terminal shows."""
 
 _TERMINAL_KEYS = ("system/normal_recall", "gate/image_auroc", "gate/miss_rate", "gate/false_alarm_rate")
 
@@ -40,7 +44,9 @@ def terminal_tables(comparison: Comparison) -> Iterator[Table]:
     yield _figures(comparison)
     if comparison.pairs:
         yield _pairs(comparison)
-    if comparison.seed_groups:
+    for sweep in comparison.sweeps:
+        yield _sweep(sweep)
+    if comparison.seed_groups and not comparison.sweeps:
         yield _seeds(comparison)
     if len(comparison.runs) <= MAX_SETTING_COLUMNS:
         yield _settings(comparison)
@@ -124,6 +130,22 @@ def _seeds(comparison: Comparison) -> Table:
     return table
 
 
+def _sweep(sweep: Sweep) -> Table:
+    hidden = len(sweep.rows) - min(len(sweep.rows), MAX_SWEEP_ROWS)
+    lines = [f"job {job.number} {compare_words.unfinished_job(job, sweep)}" for job in sweep.unfinished]
+    caption = "\n".join([*([f"{hidden} more settings, see the page"] if hidden else []), *lines[:MAX_SWEEP_ROWS]])
+    table = Table(title=compare_words.sweep_title(sweep), caption=escape(caption) or None)
+    for key in sweep.keys:
+        table.add_column(key, overflow="fold")
+    table.add_column(f"end to end\n{sweep.objective}", justify="right", no_wrap=True)
+    table.add_column("n", justify="right")
+    table.add_column("runs", overflow="fold")
+    for row in sweep.rows[:MAX_SWEEP_ROWS]:
+        cells = (Text(value) for value in row.settings)
+        table.add_row(*cells, compare_words.sweep_row(row), str(len(row.values)), ", ".join(row.labels))
+    return table
+
+
 def _settings(comparison: Comparison) -> Table:
     common = [one for one in comparison.differences if one.known_to_all]
     hidden = len(comparison.differences) - min(len(common), MAX_SETTINGS)
@@ -189,4 +211,14 @@ def wandb_tables(comparison: Comparison) -> tuple[PlainTable, ...]:
         columns=("setting", *(run.label for run in comparison.runs)),
         rows=tuple((one.key, *one.values) for one in comparison.differences),
     )
-    return tuple(table for table in (figures, pairs, settings) if table.rows)
+    return tuple(table for table in (figures, *map(_sweep_table, comparison.sweeps), pairs, settings) if table.rows)
+
+
+def _sweep_table(sweep: Sweep) -> PlainTable:
+    return PlainTable(
+        name=f"sweep {sweep.name}",
+        columns=(*sweep.keys, sweep.objective, "low", "high", "seeds", "runs"),
+        rows=tuple(
+            (*row.settings, row.mean, row.low, row.high, len(row.values), ", ".join(row.labels)) for row in sweep.rows
+        ),
+    )

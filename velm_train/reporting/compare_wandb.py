@@ -8,7 +8,7 @@ message. The library up to 0.20 had a reader for it; the one installed here has 
 import json
 import struct
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -61,6 +61,24 @@ def read_wandb_folder(folder: Path) -> WandbRun:
     if len(files) != 1:
         raise ArtifactError(f"{folder} holds {len(files)} files {FILE_PATTERN}; the folder of a W&B run has one")
     return read_wandb_file(files[0])
+
+
+def joined(parts: Sequence[WandbRun]) -> WandbRun:
+    """Returns one run whose parts were logged by a process each, as W&B shows it once they are synced.
+
+    Args:
+        parts: of one run id, oldest first, at least one.
+    """
+    summary: dict[str, Any] = {}
+    for part in parts:
+        summary |= part.summary
+    return WandbRun(
+        run_id=parts[-1].run_id,
+        settings=parts[-1].settings,
+        summary=summary,
+        history=tuple(row for part in parts for row in part.history),
+        finished=parts[-1].finished,
+    )
 
 
 def read_wandb_file(path: Path) -> WandbRun:

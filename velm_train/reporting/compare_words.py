@@ -1,6 +1,16 @@
 """Parts of a comparison go in, the words and numbers that people read come out; all three pages share them."""
 
-from velm_train.core.comparison import ComparedRun, Comparison, PairedTest, RunPair, SeedGroup, Spread
+from velm_train.core.comparison import (
+    ComparedRun,
+    Comparison,
+    PairedTest,
+    RunPair,
+    SeedGroup,
+    Spread,
+    Sweep,
+    SweepRow,
+    UnfinishedJob,
+)
 from velm_train.core.scores import Score
 from velm_train.reporting import words
 from velm_train.reporting.compare_figures import RECALL, score_of
@@ -102,3 +112,29 @@ def headline(comparison: Comparison) -> str:
     if len(found) > 3:
         return "; ".join([*parts, f"{len(found)} of {len(tests)} pairs differ"]) + "."
     return "; ".join([*parts, *(found or ["no pair differs by more than chance explains"])]) + "."
+
+
+def sweep_row(row: SweepRow) -> str:
+    """Returns a sweep's mean over seeds in percent with its interval."""
+    if row.mean is None:
+        return words.ABSENT
+    if row.low is None or row.high is None:
+        return words.percent(row.mean)
+    return f"{words.percent(row.mean)} [{words.percent(max(0.0, row.low))}, {words.percent(min(1.0, row.high))}]"
+
+
+def sweep_objective(sweep: Sweep) -> str:
+    """Says what a sweep's rows are ordered by."""
+    return f"end-to-end balanced recall of {sweep.objective} test images, in percent, mean over seeds with its interval"
+
+
+def sweep_title(sweep: Sweep) -> str:
+    """Returns the heading of a sweep."""
+    number = len(sweep.rows)
+    return f"Sweep {sweep.name}: {number} setting{'s' if number != 1 else ''} of {', '.join(sweep.keys) or 'nothing'}"
+
+
+def unfinished_job(job: UnfinishedJob, sweep: Sweep) -> str:
+    """Says what became of a job without a figure."""
+    settings = " ".join(f"{key}={value}" for key, value in zip(sweep.keys, job.settings, strict=True))
+    return f"{job.state}{f': {job.reason}' if job.reason else ''}{f' ({settings})' if settings else ''}"

@@ -3,6 +3,7 @@
 import contextlib
 import csv
 import io
+import math
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from velm_train.core.progress import Advance, Progress
 from velm_train.core.seeding import derive_seed
 from velm_train.training.batches import WindowedBatch, ends_window
 from velm_train.training.divergence import stop_diverged
+from velm_train.training.sharded_blocks import MeasuringNorm, total_norm
 from velm_train.training.throughput import ThroughputMonitor, describe_speed
 
 HISTORY_NAME = "history.csv"
@@ -24,7 +26,8 @@ class SeedEveryBatch(pl.Callback):
     """Seeds dropout anew for every micro-batch, so that a resumed run draws what the uninterrupted one would have.
 
     Dropout knows no generator but torch's global one; deriving its seed from the micro-batch's number replaces saving
-    the generator state of every rank.
+    the generator state of every rank. Micro-batches are numbered over all ranks, so that two of them draw what one
+    does that accumulates twice as much.
     """
 
     def __init__(self, seed: int) -> None:
@@ -36,7 +39,8 @@ class SeedEveryBatch(pl.Callback):
     ) -> None:
         """Sets torch's global generators."""
         del pl_module, batch_idx
-        torch.manual_seed(derive_seed(self._seed, "micro_batch", str(trainer.global_rank), str(batch.plan.index)))
+        number = batch.plan.index * trainer.world_size + trainer.global_rank
+        torch.manual_seed(derive_seed(self._seed, "micro_batch", "0", str(number)))
 
 
 class ProgressBridge(pl.Callback):
@@ -109,16 +113,15 @@ class LossHistory(pl.Callback):
         Raises:
             DivergedError: if a gradient is not finite; under 16-mixed the loss scaler skips such steps itself.
         """
-        gradients = [p.grad for p in pl_module.parameters() if p.grad is not None]
-        self._gradient_norm = float(torch.nn.utils.get_total_norm(gradients))
         self._rates = {f"lr/{group['name']}": float(group["lr"]) for group in optimizer.param_groups}
-        if trainer.precision != "16-mixed" and not torch.isfinite(torch.tensor(self._gradient_norm)):
-            stop_diverged(
-                "gradient norm",
-                value=self._gradient_norm,
-                step=trainer.global_step,
-                folder=trainer.default_root_dir,
-            )
+        if not isinstance(trainer.strategy, MeasuringNorm):
+            norm = float(total_norm(p.grad for p in pl_module.parameters() if p.grad is not None))
+            self._note_norm(norm, trainer, step=trainer.global_step)
+
+    def _note_norm(self, norm: float, trainer: pl.Trainer, *, step: int) -> None:
+        self._gradient_norm = norm
+        if trainer.precision != "16-mixed" and not math.isfinite(norm):
+            stop_diverged("gradient norm", value=norm, step=step, folder=trainer.default_root_dir)
 
     def on_train_batch_end(
         self,
@@ -136,6 +139,8 @@ class LossHistory(pl.Callback):
                 self._terms[name] = self._terms.get(name, 0.0) + float(trainer.strategy.reduce(value, reduce_op="sum"))
         if not ends_window(trainer, batch):
             return
+        if isinstance(trainer.strategy, MeasuringNorm):  # it has the gradients to itself until the step is done
+            self._note_norm(trainer.strategy.gradient_norm(), trainer, step=trainer.global_step - 1)
         losses = {f"loss/{name}": value for name, value in self._terms.items()}
         self._terms = {}
         figures = {**losses, "gradient_norm": self._gradient_norm, **self._rates, **self._throughput.latest}
@@ -144,6 +149,10 @@ class LossHistory(pl.Callback):
         if step % self._log_every == 0 or step == trainer.max_steps:
             for experiment in trainer.loggers:
                 experiment.log_metrics(figures, step=step)
+
+    def add(self, name: str, value: float) -> None:
+        """Puts a figure that is not there at every step into the latest row."""
+        self.rows[-1][name] = value
 
     def write(self) -> None:
         """Writes all rows, replacing the file at once."""

@@ -12,10 +12,11 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 from velm_train.core.batch import Batch
 from velm_train.core.errors import ArtifactError
 from velm_train.core.hashing import sha256_json
+from velm_train.core.ranks import Rank
 from velm_train.training.batches import TrainingBatch, WindowedBatch
 from velm_train.training.hard_examples import HardExamples
 from velm_train.training.orders import Balance
-from velm_train.training.samplers import MicroBatchPlan, Rank, SampleFacts, SamplePlan
+from velm_train.training.samplers import MicroBatchPlan, SampleFacts, SamplePlan
 
 Collate = Callable[[Sequence[int], Sequence[int] | None], TrainingBatch]
 """Sample indices, and the visit each is collated for or None for samples as they are -> their batch."""
@@ -199,7 +200,7 @@ class SampleDataModule(pl.LightningDataModule):
         assert self.trainer is not None
         steps = self.trainer.global_step
         epoch, position = self._plan().epoch_position(steps)
-        state = {"steps_done": steps, "epoch": epoch, "position": position, "fingerprint": self._fingerprint()}
+        state = {"steps_done": steps, "epoch": epoch, "position": position, "order": self._order()}
         return state if self.hard is None else {**state, "confidence": self.hard.state()}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
@@ -208,10 +209,16 @@ class SampleDataModule(pl.LightningDataModule):
         Raises:
             ArtifactError: if the samples, the batch size or the order differ from those of the checkpoint.
         """
-        if state_dict["fingerprint"] != self._fingerprint():
+        there, here = state_dict["order"], self._order()
+        differing = [
+            f"{name}: {there.get(name)} there -> {value} here"
+            for name, value in here.items()
+            if there.get(name) != value
+        ]
+        if differing:
             raise ArtifactError(
-                "last.ckpt was written with other samples, batch size, ranks, balance or seed than this run; "
-                "delete the checkpoint to start anew, or restore the old settings to continue"
+                f"the checkpoint was written with other samples, or in another order: {'; '.join(differing)}; restore "
+                "the old settings to continue, or use ckpt_path=none to start anew"
             )
         self._steps_done = int(state_dict["steps_done"])
         if self.hard is not None:
@@ -232,10 +239,18 @@ class SampleDataModule(pl.LightningDataModule):
             bundle_size=None if self._rows is None else self._rows.questions_per_image,
         )
 
-    def _fingerprint(self) -> str:
+    def _order(self) -> dict[str, Any]:
+        """Returns everything that decides which samples a step sees, in plain containers."""
         assert self.trainer is not None
-        limits = [self._batch_size, self._token_budget, self._bucket_size]
-        share = None if self.hard is None else self.hard.share
-        questions = 1 if self._rows is None else self._rows.questions_per_image
-        order = [*limits, self.accumulate, self._balance, self.seed, self.trainer.world_size, share, questions]
-        return sha256_json({"facts": list(self._facts), "order": order})
+        return {
+            "samples": sha256_json(list(self._facts)),
+            "batch_size": self._batch_size,
+            "token_budget": self._token_budget,
+            "bucket_size": self._bucket_size,
+            "accumulate": self.accumulate,
+            "balance": self._balance,
+            "seed": self.seed,
+            "processes": self.trainer.world_size,
+            "hard_share": None if self.hard is None else self.hard.share,
+            "questions_per_image": 1 if self._rows is None else self._rows.questions_per_image,
+        }

@@ -1,13 +1,13 @@
 """Settings of the machine and of what is traded on it: memory against time, exactness against speed."""
 
 from dataclasses import dataclass, field
-from typing import Literal
 
+import torch
 from pytorch_lightning.strategies import Strategy
 
+from velm_train.core.ranks import ONLY_RANK, Rank
 from velm_train.training.preflight import MemorySettings
-
-Precision = Literal["32-true", "bf16-mixed", "16-mixed"]
+from velm_train.training.strategies import Precision, StrategyName, make_strategy
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -16,9 +16,10 @@ class Engine:
 
     Attributes:
         accelerator: Lightning's name.
-        devices: number of them on each node.
-        num_nodes: of the run.
-        strategy: Lightning's name, or one made.
+        devices: number of them on each machine, or their numbers.
+        num_nodes: machines.
+        strategy: how devices share the work.
+        rank: this process among those that train together.
         precision: Lightning's name.
         memory: what is computed again, and whether the largest batch is tried first.
         compile_blocks: True to run the language model's blocks as compiled code.
@@ -26,10 +27,20 @@ class Engine:
     """
 
     accelerator: str = "auto"
-    devices: int = 1
+    devices: int | list[int] = 1
     num_nodes: int = 1
-    strategy: str | Strategy = "auto"
+    strategy: StrategyName = "single"
+    rank: Rank = ONLY_RANK
     precision: Precision = "32-true"
     memory: MemorySettings = field(default_factory=MemorySettings)
     compile_blocks: bool = False
     peak_tflops: float | None = None
+
+    @property
+    def on_gpu(self) -> bool:
+        """True if the device is a GPU."""
+        return self.accelerator != "cpu" and torch.cuda.is_available()
+
+    def make_strategy(self) -> Strategy | str:
+        """Returns Lightning's strategy, a new one at each call."""
+        return make_strategy(self.strategy, rank=self.rank, on_gpu=self.on_gpu, precision=self.precision)

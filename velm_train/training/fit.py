@@ -2,56 +2,45 @@
 
 import contextlib
 import signal
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 
 import pytorch_lightning as pl
 import torch
-from pytorch_lightning.loggers import Logger
+from pytorch_lightning.strategies import Strategy
 
-from velm_train.core.progress import Progress
 from velm_train.models.compilation import compiled_blocks
 from velm_train.models.decoder_shape import shape_of
 from velm_train.models.packing.attention import row_attention
 from velm_train.models.protocol import VisionLanguageModel
 from velm_train.training.alignment import AlignmentLoss, AlignmentModule, Vocabulary
 from velm_train.training.callbacks import HISTORY_NAME, LossHistory, ProgressBridge, SeedEveryBatch
-from velm_train.training.checkpoints import CheckpointEveryN, find_checkpoint, signals_given_back
+from velm_train.training.checkpoint_files import FOLDER_NAME, Checkpoint
+from velm_train.training.checkpoints import KeepCheckpoints
+from velm_train.training.cluster import GivenRank
 from velm_train.training.confidence import MeasureConfidence
 from velm_train.training.datamodule import SampleDataModule
 from velm_train.training.divergence import DivergenceReport
 from velm_train.training.engine import Engine
-from velm_train.training.module import InspectionModule
+from velm_train.training.module import BlockShardedModule, InspectionModule, ZeroModule
 from velm_train.training.optimiser import Optimisation, frozen_where_rate_is_zero
 from velm_train.training.packing_check import PackingCheck
 from velm_train.training.preflight import MemoryWatch
+from velm_train.training.pruning import PruneByLoss
 from velm_train.training.quiet import quiet_lightning
+from velm_train.training.run_output import RunOutput
+from velm_train.training.sharded_blocks import AverageReplicated, Gathering
+from velm_train.training.starting import choose_start
+from velm_train.training.stopping import StopRequest, signals_given_back
+from velm_train.training.strategies import SHARDING
 from velm_train.training.summary import FitSummary, summarise
 from velm_train.training.throughput import BookkeepingEnd, PeakSpeed, ThroughputMonitor
+from velm_train.training.validation import HeldOut, MeasureValidation
+
+OnTrained = Callable[[Mapping[str, torch.Tensor]], None]
+"""Gets tensors by name."""
 
 __all__ = ["AlignmentParts", "Engine", "FitSummary", "RunOutput", "fit_adapter", "fit_alignment"]
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class RunOutput:
-    """Where a run reports to.
-
-    Attributes:
-        folder: of last.ckpt and history.csv; a run that finds its checkpoint here continues.
-        checkpoint_every: optimiser steps between checkpoints.
-        log_every: optimiser steps between values in the loggers.
-        loggers: Lightning loggers, may be empty.
-        progress: gets the optimiser steps.
-        title: what the progress bar is called.
-    """
-
-    folder: Path
-    checkpoint_every: int
-    log_every: int
-    loggers: Sequence[Logger]
-    progress: Progress
-    title: str
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -79,8 +68,10 @@ def fit_adapter(
     bce_weight: float = 0.0,
     pos_weight: float = 1.0,
     mask_weight: float = 0.0,
+    held_out: HeldOut | None = None,
+    on_trained: OnTrained | None = None,
 ) -> FitSummary:
-    """Tunes LoRA, projector and look-twice adapter, continuing from last.ckpt if there is one.
+    """Tunes LoRA, projector and look-twice adapter, beginning at the checkpoint that `output.keeping` asks for.
 
     The model is left in eval mode, on the CPU if Lightning moved it there.
 
@@ -93,30 +84,29 @@ def fit_adapter(
         bce_weight: weight of the adapter's own anomaly score in the loss.
         pos_weight: weight of anomalous views in it.
         mask_weight: weight of the token scores' loss against masks; above 0 the batches must hold `gt_scores`.
+        held_out: samples that the loss is measured on now and then; None for none.
+        on_trained: called on the first process with what was trained, by its name in the model, if the strategy spreads
+            the weights; the model is of no use then.
 
     Raises:
         DivergedError: if the loss or a gradient is not finite.
         ConfigError: if nothing is left to train.
-        ArtifactError: if last.ckpt is damaged or belongs to another model or other data.
+        ArtifactError: if the checkpoint belongs to another model, other data or other settings.
         ResourceError: if a batch does not fit into memory.
-        KeyboardInterrupt: after Ctrl-C, with last.ckpt written; a rerun continues there.
+        KeyboardInterrupt: after Ctrl-C or a preemption signal, with a checkpoint written; a rerun continues there.
+        TrialPruned: if `output.prune` ends the run.
     """
     with frozen_where_rate_is_zero(model.trainable_groups(), learning_rates=optimisation.learning_rates):
-        module = InspectionModule(
+        module = _module_kind(engine)(
             model,
             optimisation=optimisation,
             bce_weight=bce_weight,
             pos_weight=pos_weight,
             mask_weight=mask_weight,
         )
-        decoder = model.decoder
-        note, state_bytes = output.progress.note, optimisation.state_bytes
+        decoder, note, state_bytes = model.decoder, output.progress.note, optimisation.state_bytes
         watch = MemoryWatch(datamodule, decoder=decoder, settings=engine.memory, state_bytes=state_bytes, note=note)
-        with (
-            watch.watching(),
-            compiled_blocks(decoder) if engine.compile_blocks else contextlib.nullcontext(),
-            row_attention(decoder) if datamodule.in_rows else contextlib.nullcontext(),
-        ):
+        with watch.watching(), _computed_as_asked(decoder, engine, datamodule):
             return _fit(
                 module,
                 datamodule,
@@ -125,7 +115,24 @@ def fit_adapter(
                 output=output,
                 throughput=ThroughputMonitor(peak=_peak_speed(engine, decoder)),
                 watch=watch,
+                held_out=held_out,
+                on_trained=on_trained,
             )
+
+
+@contextlib.contextmanager
+def _computed_as_asked(decoder: torch.nn.Module, engine: Engine, datamodule: SampleDataModule) -> Iterator[None]:
+    with (
+        compiled_blocks(decoder) if engine.compile_blocks else contextlib.nullcontext(),
+        row_attention(decoder) if datamodule.in_rows else contextlib.nullcontext(),
+    ):
+        yield
+
+
+def _module_kind(engine: Engine) -> type[InspectionModule]:
+    if engine.strategy == "fsdp2":
+        return BlockShardedModule
+    return ZeroModule if engine.strategy.startswith("deepspeed") else InspectionModule
 
 
 def _peak_speed(engine: Engine, decoder: torch.nn.Module) -> PeakSpeed | None:
@@ -167,6 +174,8 @@ def fit_alignment(
             output=output,
             throughput=ThroughputMonitor(),
             watch=None,
+            held_out=None,
+            on_trained=None,
         )
 
 
@@ -179,63 +188,111 @@ def _fit(
     output: RunOutput,
     throughput: ThroughputMonitor,
     watch: MemoryWatch | None,
+    held_out: HeldOut | None,
+    on_trained: OnTrained | None,
 ) -> FitSummary:
     history = LossHistory(output.folder, throughput=throughput, log_every=output.log_every)
-    checkpoints = CheckpointEveryN(output.folder, every_n_steps=output.checkpoint_every, history=history)
+    validation = None if held_out is None else MeasureValidation(held_out, history=history)
+    stop = StopRequest()
+    checkpoints = KeepCheckpoints(
+        output.folder / FOLDER_NAME,
+        every_n_steps=output.checkpoint_every,
+        keeping=output.keeping,
+        stop=stop,
+        history=history,
+        validation=validation,
+    )
     progress = ProgressBridge(output.progress, title=output.title, throughput=throughput)
+    strategy = engine.make_strategy()
+    callbacks: list[pl.Callback] = [
+        stop,
+        *([] if watch is None else [watch]),
+        *([PackingCheck(datamodule, note=output.progress.note)] if datamodule.in_rows else []),
+        *([AverageReplicated()] if engine.strategy == "fsdp2" else []),
+        SeedEveryBatch(datamodule.seed),
+        throughput,
+        history,
+        *([] if datamodule.hard is None else [MeasureConfidence(datamodule)]),
+        *([] if validation is None else [validation]),
+        *_pruning(output, history=history, validation=validation),
+        progress,
+        checkpoints,
+        DivergenceReport(output.folder),
+        BookkeepingEnd(throughput),
+    ]
     with quiet_lightning():
-        trainer = pl.Trainer(
-            accelerator=engine.accelerator,
-            devices=engine.devices,
-            num_nodes=engine.num_nodes,
-            strategy=engine.strategy,
-            precision=engine.precision,
-            max_steps=optimisation.max_steps,
-            max_epochs=-1,
-            accumulate_grad_batches=datamodule.accumulate,
-            gradient_clip_val=optimisation.gradient_clip,
-            logger=list(output.loggers) or False,
-            log_every_n_steps=output.log_every,
-            callbacks=[
-                *([] if watch is None else [watch]),
-                *([PackingCheck(datamodule, note=output.progress.note)] if datamodule.in_rows else []),
-                SeedEveryBatch(datamodule.seed),
-                throughput,
-                history,
-                *([] if datamodule.hard is None else [MeasureConfidence(datamodule)]),
-                progress,
-                checkpoints,
-                DivergenceReport(output.folder),
-                BookkeepingEnd(throughput),
-            ],
-            enable_checkpointing=False,
-            enable_progress_bar=False,
-            enable_model_summary=False,
-            use_distributed_sampler=False,
-            num_sanity_val_steps=0,
-            default_root_dir=output.folder,
+        trainer = _trainer(
+            callbacks,
+            strategy=strategy,
+            optimisation=optimisation,
+            accumulate=datamodule.accumulate,
+            engine=engine,
+            output=output,
         )
-        checkpoint = find_checkpoint(output.folder)
-        _run(trainer, module, datamodule, checkpoint, checkpoints)
+        start = choose_start(output.folder / FOLDER_NAME, output.keeping, max_steps=optimisation.max_steps)
+        _run(trainer, module, datamodule, start, stop)
+        if on_trained is not None and isinstance(strategy, Gathering) and engine.strategy in SHARDING:
+            trained = strategy.gathered()
+            if engine.rank.is_first:
+                on_trained({name.removeprefix("model."): tensor for name, tensor in trained.items()})
     module.eval()
     # A run that was finished before never starts training.
     first_step = len(history.rows) if progress.first_step is None else progress.first_step
     return summarise(history.rows, first_step=first_step, history_path=output.folder / HISTORY_NAME)
 
 
+def _trainer(
+    callbacks: list[pl.Callback],
+    *,
+    strategy: Strategy | str,
+    optimisation: Optimisation,
+    accumulate: int,
+    engine: Engine,
+    output: RunOutput,
+) -> pl.Trainer:
+    return pl.Trainer(
+        accelerator=engine.accelerator,
+        devices=engine.devices,
+        num_nodes=engine.num_nodes,
+        strategy=strategy,
+        plugins=[GivenRank(engine.rank)],
+        precision=engine.precision,
+        max_steps=optimisation.max_steps,
+        max_epochs=-1,
+        accumulate_grad_batches=accumulate,
+        gradient_clip_val=optimisation.gradient_clip,
+        logger=list(output.loggers) or False,
+        log_every_n_steps=output.log_every,
+        callbacks=callbacks,
+        enable_checkpointing=False,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        use_distributed_sampler=False,
+        num_sanity_val_steps=0,
+        default_root_dir=output.folder,
+    )
+
+
+def _pruning(output: RunOutput, *, history: LossHistory, validation: MeasureValidation | None) -> list[PruneByLoss]:
+    if output.prune is None:
+        return []
+    return [PruneByLoss(output.prune, history=history, validation=validation, every=output.log_every)]
+
+
 def _run(
     trainer: pl.Trainer,
     module: pl.LightningModule,
     datamodule: SampleDataModule,
-    checkpoint: Path | None,
-    checkpoints: CheckpointEveryN,
+    start: Checkpoint | None,
+    stop: StopRequest,
 ) -> None:
     """Runs the Trainer; a signal that stopped it is raised again once everything is saved and closed."""
     try:
         with signals_given_back():
-            trainer.fit(module, datamodule=datamodule, ckpt_path=checkpoint, weights_only=True)
-    except SystemExit as error:  # what Lightning makes of KeyboardInterrupt
-        raise KeyboardInterrupt from error
-    if checkpoints.stop_signal is not None:
-        signal.raise_signal(checkpoints.stop_signal)  # the handler from before: KeyboardInterrupt, requeue, exit
+            path = None if start is None else start.path
+            trainer.fit(module, datamodule=datamodule, ckpt_path=path, weights_only=True)
+    except SystemExit as error:  # what Lightning makes of KeyboardInterrupt, and of those that are a kind of it
+        raise error.__context__ if isinstance(error.__context__, KeyboardInterrupt) else KeyboardInterrupt from error
+    if stop.number is not None:
+        signal.raise_signal(stop.number)  # the handler from before: KeyboardInterrupt, Preempted, requeue, exit
         raise KeyboardInterrupt

@@ -21,6 +21,7 @@ from jaxtyping import Float
 from pytorch_lightning.utilities.types import OptimizerLRSchedulerConfig
 
 from velm_train.core.batch import Batch
+from velm_train.core.errors import DataError
 from velm_train.models.look_twice.geometry import object_tokens
 from velm_train.models.protocol import VisionLanguageModel
 from velm_train.training.batches import WindowedBatch
@@ -28,6 +29,7 @@ from velm_train.training.divergence import stop_diverged
 from velm_train.training.losses import image_loss_sum, mask_loss_sum
 from velm_train.training.optimiser import Optimisation, make_optimiser
 from velm_train.training.samplers import MicroBatchPlan
+from velm_train.training.sharded_blocks import MeasuringNorm, clip_sharded, is_sharded, shard_blocks
 from velm_train.training.trainable import (
     find_unreached,
     keep_trainable_only,
@@ -129,7 +131,8 @@ class InspectionModule(pl.LightningModule):
             parts["mask"] = mask_loss
         if not len(batch.view_sample):
             # Without a view nothing reaches projector and adapter. Ranks that saw views would wait for their gradients.
-            total = total + 0.0 * sum(parameter.sum() for parameter in self.parameters() if parameter.requires_grad)
+            replicated = [one for one in self.parameters() if one.requires_grad and not is_sharded(one)]
+            total = total + 0.0 * sum(parameter.sum() for parameter in replicated)
         return LossTerms(total=total, parts=parts, num_supervised=output.num_supervised)
 
     def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
@@ -142,7 +145,7 @@ class InspectionModule(pl.LightningModule):
 
     def on_after_backward(self) -> None:
         """Says once which learning parameters get no gradient: they stay what they are, and nobody would notice."""
-        if self._gradients_checked:
+        if self._gradients_checked or isinstance(self.trainer.strategy, MeasuringNorm):
             return
         self._gradients_checked = True
         unreached = find_unreached(self)
@@ -154,8 +157,52 @@ class InspectionModule(pl.LightningModule):
         keep_trainable_only(self, checkpoint)
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Refuses a checkpoint of other tensors."""
-        require_trainable_exactly(self, checkpoint)
+        """Refuses a checkpoint of other tensors; a strategy that spreads weights has put them in place itself."""
+        if "state_dict" in checkpoint:
+            require_trainable_exactly(self, checkpoint)
+
+
+class ZeroModule(InspectionModule):
+    """The same inside DeepSpeed, which switches off any autocast around it."""
+
+    def training_step(self, windowed: WindowedBatch, batch_idx: int) -> dict[str, torch.Tensor]:
+        """Computes as Lightning's mixed precision would; see the plain module.
+
+        DeepSpeed sends gradients in the order in which they become known, and takes it that this order is the same on
+        all processes. Without a view it is another one, and gradients of different weights would be added.
+
+        Raises:
+            DataError: if the batch has no view and there are other processes.
+        """
+        assert isinstance(windowed.batch, Batch)
+        if self.trainer.world_size > 1 and not len(windowed.batch.view_sample):
+            raise DataError(
+                f"samples {', '.join(windowed.plan.sample_ids)} show no picture, and every pass of trainer.strategy="
+                "deepspeed_* needs one; use ddp or fsdp2"
+            )
+        mixed = self.trainer.precision == "bf16-mixed"
+        with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=mixed):
+            return super().training_step(windowed, batch_idx)
+
+
+class BlockShardedModule(InspectionModule):
+    """The same on devices that share the decoder's blocks."""
+
+    def configure_model(self) -> None:
+        """Spreads the blocks, once there is a mesh of devices."""
+        assert self.device_mesh is not None
+        shard_blocks(self.model.decoder, self.device_mesh["data_parallel"])
+
+    def configure_gradient_clipping(
+        self,
+        optimizer: torch.optim.Optimizer,
+        gradient_clip_val: float | None = None,
+        gradient_clip_algorithm: str | None = None,
+    ) -> None:
+        """Clips by the norm of all gradients, shares and whole ones together."""
+        del optimizer, gradient_clip_algorithm
+        assert gradient_clip_val is not None
+        clip_sharded(self.parameters(), largest=gradient_clip_val)
 
 
 def _mask_loss_sum(token_scores: Float[torch.Tensor, "T N"], batch: Batch) -> Float[torch.Tensor, ""]:

@@ -6,6 +6,7 @@
 | adamw_fused | torch's, each step one kernel | rounding |
 | adamw_8bit | moments in 8 bits, blocks with a scale each (Dettmers et al. 2022, section 2) | 1 or 2 % of the way |
 | paged_adamw_8bit | the same, moved to the machine's own memory where the GPU's is full | as adamw_8bit |
+| adamw_offloaded | DeepSpeed's, on the CPU, for strategies that keep the optimiser there | rounding |
 
 Moments of fewer than 4096 weights stay in 32 bits.
 """
@@ -28,13 +29,14 @@ logger = logging.getLogger(__name__)
 ParameterGroups = Mapping[str, Sequence[torch.nn.Parameter]]
 """Group name, such as "lora", -> its parameters."""
 
-OptimiserKind = Literal["adamw", "adamw_fused", "adamw_8bit", "paged_adamw_8bit"]
+OptimiserKind = Literal["adamw", "adamw_fused", "adamw_8bit", "paged_adamw_8bit", "adamw_offloaded"]
 
 _BYTES_PER_WEIGHT: Mapping[OptimiserKind, int] = {
     "adamw": 8,
     "adamw_fused": 8,
     "adamw_8bit": 2,
     "paged_adamw_8bit": 2,
+    "adamw_offloaded": 8,
 }
 
 
@@ -134,6 +136,11 @@ def _make_adamw(parameter_groups: list[dict[str, Any]], *, kind: OptimiserKind) 
             parameter_groups, lr=0.0, is_paged=kind == "paged_adamw_8bit"
         )
         return in_bits
+    if kind == "adamw_offloaded":
+        from deepspeed.ops.adam import DeepSpeedCPUAdam  # noqa: PLC0415 - not always there, and slow
+
+        on_cpu: torch.optim.Optimizer = DeepSpeedCPUAdam(parameter_groups, lr=0.0, adamw_mode=True)
+        return on_cpu
     if kind == "adamw":
         return torch.optim.AdamW(parameter_groups, lr=0.0)
     fused: Any = torch.optim.AdamW(parameter_groups, lr=0.0, fused=True)

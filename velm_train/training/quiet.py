@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from typing import Any
 
 _QUIET_WARNINGS = (
+    ".*`broadcast_buffers` is deprecated.*",  # its new name is not known to every version that is allowed
     ".*in eval mode at the start of training.*",  # the frozen parts are meant to be
     ".*your dataloader is not resumable.*",  # the datamodule resumes it
     ".*does not have many workers.*",  # features are memory-mapped: workers would only copy them

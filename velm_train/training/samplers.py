@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from velm_train.core.errors import ConfigError
+from velm_train.core.ranks import ONLY_RANK, Rank
 from velm_train.core.seeding import generator
 from velm_train.training.bundles import (
     ALONE,
@@ -87,22 +88,6 @@ class MicroBatchPlan:
     num_supervised: int
     window_supervised: int
     window_scored_views: int
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Rank:
-    """One of the processes that train together.
-
-    Attributes:
-        number: 0 to world_size - 1.
-        world_size: number of processes.
-    """
-
-    number: int
-    world_size: int
-
-
-ONLY_RANK = Rank(number=0, world_size=1)
 
 
 class SamplePlan:

@@ -24,6 +24,7 @@ from velm_train.training.batches import WindowedBatch, ends_window
 from velm_train.training.rehearsal import peak_on
 
 PHASES = ("data", "forward", "backward", "optimiser")
+_COUNTS = ("_useful_tokens", "_padded_tokens", "_supervised_tokens", "_squared_lengths", "_samples")
 
 Clock = Callable[[], float]
 """Returns seconds from any start."""
@@ -43,11 +44,11 @@ class PeakSpeed:
 
 
 class ThroughputMonitor(pl.Callback):
-    """Times the phases of every optimiser step on this rank.
+    """Times the phases of every optimiser step on this rank, and counts what all ranks do in it.
 
     Attributes:
         latest: figures of the last finished step; `mfu`, the share of the peak speed that useful operations took, is
-            there if a peak is stated.
+            there if a peak is stated; memory is that of the rank which took most.
     """
 
     def __init__(self, *, peak: PeakSpeed | None = None, clock: Clock | None = None) -> None:
@@ -63,6 +64,7 @@ class ThroughputMonitor(pl.Callback):
         self._clock = clock
         self._device = torch.device("cpu")
         self._mark = 0.0
+        self._peak_memory: int | None = None
         self._restart(0.0)
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
@@ -107,14 +109,27 @@ class ThroughputMonitor(pl.Callback):
         self._squared_lengths += plan.squared_lengths
         self._samples += len(plan.samples)
         if ends_window(trainer, batch):
-            self.latest = self._figures(max(self._mark - self._window_start, 1e-9))
+            self._share_counts(trainer)
+            self.latest = self._figures(max(self._mark - self._window_start, 1e-9), num_devices=trainer.world_size)
             self._restart(self._mark)
 
     def start_waiting(self) -> None:
         """Begins the wait for the next batch; what was done since the last phase counts as bookkeeping."""
         self._mark = self._now()
 
-    def _figures(self, seconds: float) -> dict[str, float]:
+    def _share_counts(self, trainer: pl.Trainer) -> None:
+        """Adds what the other ranks have done in this window; each of them times itself."""
+        self._peak_memory = peak_on(self._device)
+        if trainer.world_size == 1:
+            return
+        counts = torch.tensor([float(getattr(self, name)) for name in _COUNTS], dtype=torch.float64)
+        total = trainer.strategy.reduce(counts.to(self._device), reduce_op="sum")
+        for name, value in zip(_COUNTS, total.tolist(), strict=True):
+            setattr(self, name, int(value))
+        peak = torch.tensor(float(self._peak_memory or 0), dtype=torch.float64, device=self._device)
+        self._peak_memory = int(trainer.strategy.reduce(peak, reduce_op="max")) or None
+
+    def _figures(self, seconds: float, *, num_devices: int) -> dict[str, float]:
         figures = {
             "step_seconds": seconds,
             **{f"{phase}_seconds": taken for phase, taken in self._phases.items()},
@@ -127,14 +142,13 @@ class ThroughputMonitor(pl.Callback):
             "padding_fraction": 1.0 - self._useful_tokens / max(1, self._padded_tokens),
             "data_wait_fraction": self._phases["data"] / seconds,
         }
-        memory = peak_on(self._device)
-        if memory is not None:
-            figures["peak_memory_bytes"] = float(memory)
+        if self._peak_memory is not None:
+            figures["peak_memory_bytes"] = float(self._peak_memory)
         if self._peak is not None:
             operations = self._peak.shape.training_operations(
                 tokens=self._useful_tokens, squared_lengths=self._squared_lengths, supervised=self._supervised_tokens
             )
-            figures["mfu"] = operations / (seconds * self._peak.tflops * 1e12)
+            figures["mfu"] = operations / (seconds * num_devices * self._peak.tflops * 1e12)
         return figures
 
     def _end(self, phase: str) -> None:

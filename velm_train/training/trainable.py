@@ -49,7 +49,7 @@ def require_trainable_exactly(module: torch.nn.Module, checkpoint: dict[str, Any
         missing, unknown = sorted(expected - found), sorted(found - expected)
         raise ArtifactError(
             f"checkpoint does not fit the model: missing {missing[:3]} ({len(missing)}), unknown {unknown[:3]} "
-            f"({len(unknown)}); delete last.ckpt to start anew, or restore the settings it was written with"
+            f"({len(unknown)}); use ckpt_path=none to start anew, or restore the settings it was written with"
         )
 
 

@@ -39,7 +39,7 @@ LOGIT_SCALE = 100.0
 """One over the published temperature of 0.01."""
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
+@dataclass(frozen=True, kw_only=True)  # without slots: DeepSpeed looks into what modules return by vars()
 class PublishedOutput:
     """What the published expert says about T tiles of I views.
 
