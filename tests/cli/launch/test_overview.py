@@ -91,6 +91,7 @@ def test_last_loss_is_read_from_a_history_with_holes(tmp_path: Path) -> None:
         ([("a=1", "b=2"), ("a=1", "b=3")], ["b=2", "b=3"]),
         ([("a=1", "b=2")], ["a=1 b=2"]),
         ([("a=1",), ("a=1",)], ["", ""]),
+        ([("a=1", "++hydra.job.env_set.X=0"), ("a=2", "++hydra.job.env_set.X=1")], ["a=1", "a=2"]),
     ],
 )
 def test_only_words_that_differ_are_shown(words: list[tuple[str, ...]], expected: list[str]) -> None:

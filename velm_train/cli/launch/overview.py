@@ -141,9 +141,14 @@ def _last_loss(folder: Path) -> tuple[float | None, int | None]:
 
 
 def differing_words(jobs: Sequence[Sequence[str]]) -> list[str]:
-    """Returns of each job the words that not all jobs have, as one text; all words of a job that is alone."""
+    """Returns of each job the words that not all jobs have, as one text; all words of a job that is alone.
+
+    What a search adds for itself, such as the name of its trial, is left out.
+    """
     common = set.intersection(*(set(words) for words in jobs)) if len(jobs) > 1 else set()
-    return [" ".join(word for word in words if word not in common) for words in jobs]
+    return [
+        " ".join(word for word in words if word not in common and not word.startswith("++hydra.")) for words in jobs
+    ]
 
 
 def overview_table(views: Sequence[JobView], *, title: str) -> Table:
