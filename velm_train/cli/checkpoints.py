@@ -4,6 +4,7 @@ import dataclasses
 import json
 import shutil
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from importlib import metadata
 from pathlib import Path
 from typing import Any, Literal, cast
@@ -13,6 +14,7 @@ from velm_train.config import Config
 from velm_train.core.artifacts import StageKey, write_atomic
 from velm_train.core.errors import ArtifactError
 from velm_train.core.hashing import canonical_json, sha256_json
+from velm_train.core.pruning import TrialPruned
 from velm_train.training.checkpoint_files import (
     FOLDER_NAME,
     Checkpoint,
@@ -191,3 +193,13 @@ def clear_checkpoints(shop: Workshop, folder: Path) -> None:
     """Removes the checkpoints of a finished stage, whose weights take their place, unless they are to be kept."""
     if shop.rank.is_first and not shop.config.callbacks.keep_checkpoints:
         shutil.rmtree(folder / FOLDER_NAME, ignore_errors=True)
+
+
+@contextmanager
+def checkpoints_gone_if_pruned(shop: Workshop, folder: Path) -> Iterator[None]:
+    """Removes the checkpoints of a training that is pruned in a `with` block: nothing ever goes on from them."""
+    try:
+        yield
+    except TrialPruned:
+        clear_checkpoints(shop, folder)
+        raise

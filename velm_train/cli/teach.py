@@ -17,7 +17,14 @@ from velm_train.cli.build_model import (
     max_tokens,
     training_settings,
 )
-from velm_train.cli.checkpoints import agreed_start, clear_checkpoints, keeping_of, key_from_start, note_stage
+from velm_train.cli.checkpoints import (
+    agreed_start,
+    checkpoints_gone_if_pruned,
+    clear_checkpoints,
+    keeping_of,
+    key_from_start,
+    note_stage,
+)
 from velm_train.cli.choose_strategy import choose_strategy, optimisation_under
 from velm_train.cli.hold_out import held_out_of, split_material
 from velm_train.cli.instruct import Material, collator, encode
@@ -158,25 +165,26 @@ def _tune(
     def build(folder: Path) -> None:
         shop.console.print(trainables_table(trainables))
         labels = [value for sample in material.samples for value in view_anomalous_by_answer(sample)]
-        summary = fit_adapter(
-            model,
-            _feed(shop, lessons.visits),
-            optimisation=optimisation_under(strategy, adapter_optimisation(config)),
-            engine=make_engine(config, strategy=strategy, rank=shop.rank),
-            output=run_output(
-                shop,
-                folder,
-                title="tune LoRA and look-twice adapter",
-                loggers=loggers,
-                keeping=keeping,
-                prune=prune_rule(os.environ),
-            ),
-            held_out=lessons.held_out,
-            bce_weight=config.trainer.bce_weight,
-            mask_weight=config.look_twice.mask_weight,
-            pos_weight=balanced_pos_weight(labels.count(0.0), labels.count(1.0)),
-            on_trained=lambda trained: _with_weights(shop, trained).save_adapter(folder / "adapter"),
-        )
+        with checkpoints_gone_if_pruned(shop, folder):
+            summary = fit_adapter(
+                model,
+                _feed(shop, lessons.visits),
+                optimisation=optimisation_under(strategy, adapter_optimisation(config)),
+                engine=make_engine(config, strategy=strategy, rank=shop.rank),
+                output=run_output(
+                    shop,
+                    folder,
+                    title="tune LoRA and look-twice adapter",
+                    loggers=loggers,
+                    keeping=keeping,
+                    prune=prune_rule(os.environ),
+                ),
+                held_out=lessons.held_out,
+                bce_weight=config.trainer.bce_weight,
+                mask_weight=config.look_twice.mask_weight,
+                pos_weight=balanced_pos_weight(labels.count(0.0), labels.count(1.0)),
+                on_trained=lambda trained: _with_weights(shop, trained).save_adapter(folder / "adapter"),
+            )
         summaries.append(summary)
         note_continued(shop, "tuning", summary)
         shop.progress.note(summary_line(summary))
