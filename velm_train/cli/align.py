@@ -29,7 +29,6 @@ from velm_train.training.sources import AlignmentItem, alignment_facts, alignmen
 from velm_train.training.starting import Keeping, Start
 
 ALIGNMENT_VERSION = 1
-CHECKPOINT_NAME = "last.ckpt"
 _ALIGNED_NAME = "aligned.safetensors"
 
 

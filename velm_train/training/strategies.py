@@ -15,7 +15,7 @@ Lightning who is there.
 
 import os
 from importlib.util import find_spec
-from typing import Literal, get_args
+from typing import Literal
 
 from pytorch_lightning.strategies import DDPStrategy, Strategy
 
@@ -27,7 +27,6 @@ StrategyName = Literal[
     "single", "ddp", "fsdp2", "deepspeed_2", "deepspeed_2_offload", "deepspeed_3", "deepspeed_3_offload"
 ]
 Precision = Literal["32-true", "bf16-mixed", "16-mixed"]
-STRATEGY_NAMES: tuple[StrategyName, ...] = get_args(StrategyName)
 
 SHARDING: tuple[StrategyName, ...] = ("fsdp2", "deepspeed_3", "deepspeed_3_offload")
 """After these no process has the trained model as it is: what was trained has to be gathered."""
