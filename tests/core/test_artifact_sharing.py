@@ -204,3 +204,20 @@ def test_a_patient_process_leaves_the_work_to_another(tmp_path: Path) -> None:
 def test_patience_ends(tmp_path: Path) -> None:
     patient = ArtifactStore(tmp_path, progress=Notes(), patience_s=0.1)
     patient.verify(patient.get_or_build(KEY, build, title="toy"))
+
+
+def test_a_lock_file_that_nobody_holds_ends_no_patience(tmp_path: Path) -> None:
+    """A builder makes the file before it locks it, and one that was killed leaves it behind."""
+    lock = tmp_path / "toy" / f".lock-{KEY.key}"
+    lock.parent.mkdir()
+    lock.touch()
+
+    def late() -> None:
+        time.sleep(0.2)
+        ArtifactStore(tmp_path, progress=Notes()).get_or_build(KEY, build, title="toy")
+
+    first = threading.Thread(target=late)
+    first.start()
+    patient = ArtifactStore(tmp_path, progress=Notes(), patience_s=10.0)
+    patient.verify(patient.get_or_build(KEY, refuse, title="toy"))
+    first.join()

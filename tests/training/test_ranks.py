@@ -56,7 +56,7 @@ def train(folder: Path, *, world_size: int, **options: Any) -> Trained:
     folder.mkdir(exist_ok=True)
     port = str(free_port())
     words = [sys.executable, str(PROGRAM), str(folder), json.dumps(OPTIONS | options)]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "TORCH_CPP_LOG_LEVEL": "ERROR"}
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     processes = []
     for number in range(world_size):
         own = {"RANK": str(number), "LOCAL_RANK": str(number), "WORLD_SIZE": str(world_size), "MASTER_PORT": port}

@@ -102,7 +102,6 @@ def _start(command: Sequence[str], *, folder: Path, start: str, number: int, por
     own.mkdir(parents=True, exist_ok=True)
     fault, stderr = own / f"fault-{start}.json", own / f"stderr-{start}.txt"
     environment = {
-        "TORCH_CPP_LOG_LEVEL": "ERROR",  # or DDP warns that it looked for unused weights and found none
         **os.environ,
         "RANK": str(number),
         "LOCAL_RANK": str(number),

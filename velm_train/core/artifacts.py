@@ -21,7 +21,7 @@ from typing import Any
 
 from velm_train.core.errors import ArtifactError, DiskFullError, ResourceError
 from velm_train.core.hashing import canonical_json, sha256_file, sha256_json
-from velm_train.core.locks import sole_right
+from velm_train.core.locks import is_locked, sole_right
 from velm_train.core.progress import Progress
 
 SCHEMA_VERSION = 1
@@ -228,7 +228,7 @@ class ArtifactStore:
     def _leave_to_others(self, final: Path, lock: Path) -> None:
         """Waits until another process has begun or finished, no longer than patience lasts."""
         end = time.monotonic() + self._patience_s
-        while time.monotonic() < end and not (final.exists() or lock.exists()):
+        while time.monotonic() < end and not (final.exists() or is_locked(lock)):
             time.sleep(0.05)
 
     def _publish(self, partial: Path, final: Path) -> None:

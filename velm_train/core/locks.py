@@ -44,6 +44,28 @@ def sole_right(path: Path, *, on_wait: Callable[[], None]) -> Iterator[bool]:
         os.close(descriptor)
 
 
+def is_locked(path: Path) -> bool:
+    """True if a process holds the lock of a file; True as well where the file system knows no locks.
+
+    A lock file that exists is not enough: it is made before it is locked, and one that was killed leaves it behind.
+    """
+    try:
+        descriptor = os.open(path, os.O_RDWR)
+    except FileNotFoundError:
+        return False
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except OSError as error:
+        if error.errno not in _NO_LOCKS:
+            raise
+        return True
+    finally:
+        os.close(descriptor)
+    return False
+
+
 def try_lock(descriptor: int) -> bool:
     """Takes the lock of an open file, unless another process holds it; it is held until every copy is closed.
 

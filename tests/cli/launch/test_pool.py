@@ -61,7 +61,7 @@ def test_no_more_jobs_run_at_a_time_than_allowed(max_parallel: int, most: int, t
 
 
 def test_signal_reaches_what_runs_and_the_next_start_goes_on(tiny_jobs, tmp_path: Path) -> None:
-    jobs = tiny_jobs(["steps=30"], ["steps=1"])
+    jobs = tiny_jobs(["steps=3", "holds_at=1"], ["steps=1"])
 
     def press() -> None:
         while not (tmp_path / "0" / "step").exists():
@@ -84,7 +84,7 @@ def test_signal_reaches_what_runs_and_the_next_start_goes_on(tiny_jobs, tmp_path
 
 
 def test_job_that_an_earlier_launcher_left_running_is_not_started_twice(tiny_jobs) -> None:
-    (job,) = tiny_jobs(["steps=30"])
+    (job,) = tiny_jobs(["steps=3", "holds_at=1"])
     left_behind = RunningJob(job)
     lines: list[str] = []
     records, _ = run_jobs([job], max_parallel=1, tell=lines.append)

@@ -35,7 +35,7 @@ def test_array_goes_on_beside_a_failed_job_and_only_that_one_is_resubmitted(tiny
 @pytest.mark.parametrize("name", ["USR1", "TERM"])
 def test_warned_job_saves_is_requeued_and_goes_on_where_it_was(name: str, tiny_sweep, ask) -> None:
     sweep = tiny_sweep()
-    sweep.submit(["steps=40"])
+    sweep.submit(["steps=9", "holds_at=5"])
     sweep.await_step(0, 5)
     ask("scancel", f"--signal={name}", sweep.scheduler_id(0))
     sweep.await_state(0, "pending")
@@ -51,7 +51,7 @@ def test_warned_job_saves_is_requeued_and_goes_on_where_it_was(name: str, tiny_s
 
 def test_job_that_reaches_its_limit_is_warned_and_requeued(tiny_sweep) -> None:
     sweep = tiny_sweep(time_minutes=1, signal_seconds=50)
-    sweep.submit(["steps=700"])
+    sweep.submit(["steps=9", "holds_at=1"])
     sweep.await_step(0, 1)
     sweep.await_state(0, "pending")
     assert "SIGUSR2" in sweep.log(0)
@@ -60,7 +60,7 @@ def test_job_that_reaches_its_limit_is_warned_and_requeued(tiny_sweep) -> None:
 
 def test_preempted_job_saves_waits_and_goes_on(tiny_sweep, ask) -> None:
     sweep = tiny_sweep(cpus_per_task=4, partition="main")
-    sweep.submit(["steps=50"])
+    sweep.submit(["steps=9", "holds_at=5"])
     sweep.await_step(0, 5)
     urgent = ask("sbatch", "--parsable", "-p", "high", "-c", "4", "--output=/dev/null", "--wrap", "sleep 3").strip()
     sweep.await_state(0, "pending")
@@ -74,7 +74,7 @@ def test_preempted_job_saves_waits_and_goes_on(tiny_sweep, ask) -> None:
 
 def test_cancelled_job_saves_is_not_requeued_and_can_be_resubmitted(tiny_sweep, ask, capsys) -> None:
     sweep = tiny_sweep()
-    sweep.submit(["steps=60"], ["steps=2"])
+    sweep.submit(["steps=6", "holds_at=3"], ["steps=2"])
     sweep.await_step(0, 3)
     sweep.await_state(1, "finished")
     ask("scancel", sweep.scheduler_id(0))
@@ -94,7 +94,7 @@ def test_cancelled_job_saves_is_not_requeued_and_can_be_resubmitted(tiny_sweep, 
 
 def test_last_requeue_is_the_last(tiny_sweep, ask) -> None:
     sweep = tiny_sweep(max_requeues=0)
-    sweep.submit(["steps=600"])
+    sweep.submit(["steps=9", "holds_at=3"])
     sweep.await_step(0, 3)
     ask("scancel", "--signal=USR2", sweep.scheduler_id(0))
     view = sweep.await_state(0, "preempted")
@@ -103,7 +103,7 @@ def test_last_requeue_is_the_last(tiny_sweep, ask) -> None:
 
 def test_two_tasks_are_two_ranks_and_are_requeued_once(tiny_sweep, ask) -> None:
     sweep = tiny_sweep(tasks_per_node=2)
-    sweep.submit(["steps=40"])
+    sweep.submit(["steps=9", "holds_at=5"])
     sweep.await_step(0, 5)
     ask("scancel", "--signal=USR1", sweep.scheduler_id(0))
     sweep.start_now(0)
