@@ -2,7 +2,9 @@
 
 import csv
 import json
+import re
 from collections.abc import Callable, Sequence
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -63,6 +65,22 @@ def test_two_processes_leave_what_one_leaves(command, tmp_path) -> None:
         assert first == second
     assert (two / "run" / "report.html").is_file()
     assert not (two / "run" / ".ranks" / "1" / "report.html").exists()
+
+
+def test_the_chosen_strategy_stands_in_a_table_with_all_that_come_into_question(command, tmp_path) -> None:
+    """Two processes choose once; both have the machine's memory to share."""
+    words = ("debug=fast", "task=train", "logger=none", "trainer=ddp_sim", "trainer.strategy=auto")
+    paths = (f"hydra.run.dir={tmp_path / 'run'}", f"paths.artifacts={tmp_path / 'artifacts'}")
+    ended = command(*words, *paths).end()
+    assert ended.status == 0, ended.lines
+    assert ended.shown.count("trainer=auto: memory on each of 2 devices of") == 1
+    rows = re.findall(r"│ (\w+) │(?: [\d.]+ [MG]B │){4} ([^│]+) │", ended.shown)
+    verdicts = dict(rows)
+    assert len(rows) == len(verdicts) == 7
+    assert (verdicts["single"], verdicts["ddp"]) == ("several devices", "chosen")
+    absent = find_spec("deepspeed") is None
+    for name in ("deepspeed_2", "fsdp2", "deepspeed_2_offload", "deepspeed_3", "deepspeed_3_offload"):
+        assert (verdicts[name] == "fits") != (absent and "deepspeed" in name), name
 
 
 def test_what_both_processes_meet_is_told_once(command, tmp_path) -> None:

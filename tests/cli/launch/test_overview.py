@@ -33,6 +33,7 @@ def sweep_of(launcher: str, *words: tuple[str, ...]) -> SweepFile:
         ("pending", "PENDING", ("pending", "Resources")),
         ("pending", "RUNNING", ("running", "")),
         ("running", "RUNNING", ("running", "")),
+        ("running", "SIGNALING", ("running", "")),
         ("running", "COMPLETING", ("pending", "Resources")),
         ("running", "PENDING", ("pending", "Resources")),  # its node died
         ("finished", "COMPLETED", ("finished", "")),

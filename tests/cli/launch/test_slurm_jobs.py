@@ -49,8 +49,22 @@ def test_warned_job_saves_is_requeued_and_goes_on_where_it_was(name: str, tiny_s
     assert (view.restarts, sweep.record(0).requeues, sweep.record(0).scheduler_job_id) == (1, 1, sweep.scheduler_id(0))
 
 
+def test_job_in_a_container_saves_although_the_front_of_it_ends_at_once(tiny_sweep, tiny_program, ask) -> None:
+    """SLURM sends its signal to all processes; a front such as bwrap dies of it, while the inside saves."""
+    sweep = tiny_sweep()
+    front = ("sh", "-c", '"$@" & wait', "front", *tiny_program)
+    sweep.submit(["steps=9", "holds_at=5", "saves_for=2"], program=front)
+    sweep.await_step(0, 5)
+    ask("scancel", "--signal=USR1", sweep.scheduler_id(0))
+    sweep.start_now(0)
+    sweep.await_state(0, "finished")
+    assert "rank 0 saved at step 5 after SIGUSR1" in sweep.log(0)
+    assert "rank 0 starts at step 5" in sweep.log(0)
+    assert (sweep.record(0).attempts, sweep.record(0).requeues) == (2, 1)
+
+
 def test_job_that_reaches_its_limit_is_warned_and_requeued(tiny_sweep) -> None:
-    sweep = tiny_sweep(time_minutes=1, signal_seconds=50)
+    sweep = tiny_sweep(time_minutes=2, signal_seconds=50)  # SLURM may be a minute early, and a job has to be up by then
     sweep.submit(["steps=9", "holds_at=1"])
     sweep.await_step(0, 1)
     sweep.await_state(0, "pending")

@@ -39,3 +39,15 @@ def test_lines_of_squeue_and_sacct_are_read_alike() -> None:
         "7_3": QueuedJob(state="COMPLETED", node="n1", reason=""),
     }
     assert [found[job].active for job in ("7_0", "7_1", "9", "7_3")] == [True, True, False, False]
+
+
+def test_elements_of_an_array_that_never_started_share_a_line_of_sacct() -> None:
+    """As slurmdbd 22.05.8 shows arrays of which some elements were cancelled, before or after others of them began."""
+    told = "57_0|COMPLETED|vm\n57_2|FAILED|vm\n57_[2-3,5,7-9%2]|CANCELLED by 0|None assigned\n"
+    told += "71_0|COMPLETED|vm\n71|CANCELLED by 0|None assigned\n6|FAILED|vm\n60_4|FAILED|vm\n"
+    wanted = {*(f"57_{i}" for i in range(11)), *(f"71_{i}" for i in range(3)), "60_1"}
+    found = dict(read_lines(told, wanted=wanted))
+    cancelled = (*(f"57_{i}" for i in (3, 5, 7, 8, 9)), "71_1", "71_2")
+    others = {"57_0": "COMPLETED", "57_2": "FAILED", "71_0": "COMPLETED"}
+    assert {job_id: one.state for job_id, one in found.items()} == dict.fromkeys(cancelled, "CANCELLED") | others
+    assert found["57_2"].node == "vm"

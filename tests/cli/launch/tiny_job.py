@@ -1,9 +1,9 @@
 """A job that counts: what a real one does around its training, without a library, so that tests of launchers are fast.
 
-Words: steps=N (a tenth of a second each), fails_at=N (the first time only), status=N (which it then ends with), holds_at=N
-(it stays at that step until it is warned or there is a file named go in its folder, so that no test has to be faster than
-a job), and hydra.run.dir=FOLDER as every job gets it. It goes on at the step that was saved, saves and ends with 75 on a
-warning, and leaves its figure like a run.
+Words: steps=N (a tenth of a second each), fails_at=N (the first time only), status=N (which it then ends with),
+holds_at=N (it stays at that step until it is warned, or a file named go is in its folder: no test has to be faster than
+a job), saves_for=N (seconds), and hydra.run.dir=FOLDER as every job gets it. It goes on at the step that was saved,
+saves and ends with 75 on a warning, and leaves its figure like a run.
 """
 
 import json
@@ -37,6 +37,7 @@ def main() -> int:
         while step == int(words.get("holds_at", -1)) and not stops and not (folder / "go").exists():
             time.sleep(0.02)
         if stops:
+            time.sleep(float(words.get("saves_for", 0)))
             saved.write_text(json.dumps({"step": step}))
             print(f"rank {rank} saved at step {step} after {signal.Signals(stops[0]).name}", flush=True)
             return 130 if stops[0] == signal.SIGINT else 75

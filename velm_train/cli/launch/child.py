@@ -1,5 +1,6 @@
 """A job in; its process, watched from start to end, and job.json at every change of it, out."""
 
+import contextlib
 import dataclasses
 import os
 import re
@@ -7,6 +8,7 @@ import signal
 import socket
 import subprocess
 import time
+from collections.abc import Iterable
 from pathlib import Path
 
 from velm_train.cli.launch.job import Job
@@ -113,11 +115,30 @@ class RunningJob:
         """Returns the exit status, or None while the process runs; one that could not be started ends with 2."""
         return EXIT_USER_ERROR if self._process is None else self._process.poll()
 
+    @property
+    def has_failed(self) -> bool:
+        """Whether the process has ended, neither done nor asked to."""
+        status = self.poll()
+        return status is not None and self._state(status) == "failed"
+
     def send(self, number: int) -> None:
         """Sends a signal; what ends after one was stopped, not broken."""
         self._sent.append(number)
         if self._process is not None:
             self._process.send_signal(number)
+
+    def outlive(self, arrived: Iterable[int], *, patience_seconds: float) -> None:
+        """Waits for what goes on behind a process that has ended: what a container's front was ended by, saves inside.
+
+        Args:
+            arrived: signals that the scheduler has sent to all processes of the job.
+            patience_seconds: how long to wait at most.
+        """
+        self._sent += arrived
+        os.close(self._lock)  # of which the inside has a copy
+        with contextlib.suppress(JobBusyError):
+            self._lock = -1
+            self._lock = _hold(self._job, patience_seconds=patience_seconds)
 
     def finish(self) -> JobRecord:
         """Writes down how the process ended, which it has to have done; returns the record."""
@@ -133,7 +154,8 @@ class RunningJob:
             seconds=self.record.seconds + seconds_since(self.record.started),
         )
         write_job(self._job.folder, self.record)
-        os.close(self._lock)
+        if self._lock >= 0:
+            os.close(self._lock)
         return self.record
 
     def _state(self, status: int) -> State:

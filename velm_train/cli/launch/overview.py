@@ -108,7 +108,7 @@ def _slurm_state(record: JobRecord, queued: QueuedJob | None, *, queue: Queue) -
     if queued.state == "CANCELLED":
         return "cancelled", ""
     if queued.active:
-        return ("running", "") if queued.state == "RUNNING" else ("pending", queued.reason)
+        return ("running", "") if queued.running else ("pending", queued.reason)
     return own if record.state == "preempted" else (queued.state.lower(), record.message)
 
 

@@ -1,6 +1,7 @@
 """SLURM's ids in; what squeue, and sacct where there is one, say of these jobs out."""
 
 import getpass
+import re
 import shutil
 import subprocess
 from collections.abc import Iterator, Sequence
@@ -22,6 +23,8 @@ ACTIVE = frozenset(
 )
 """States of jobs that will still do something."""
 
+_SEVERAL = re.compile(r"(?P<array>\d+)_\[(?P<spans>\d+(?:-\d+)?(?:,\d+(?:-\d+)?)*)(?:%\d+)?\]")
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class QueuedJob:
@@ -41,6 +44,11 @@ class QueuedJob:
     def active(self) -> bool:
         """Whether it waits or runs."""
         return self.state in ACTIVE
+
+    @property
+    def running(self) -> bool:
+        """Whether it runs; for a moment SLURM says that it is sending it a signal instead."""
+        return self.state in {"RUNNING", "SIGNALING"}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -65,21 +73,45 @@ def ask_slurm(job_ids: Sequence[str]) -> Queue:
     wanted = set(job_ids)
     shown = _run("squeue", "-h", "-r", "-t", "all", "-u", getpass.getuser(), "-o", "%i|%T|%N|%r")
     found = {} if shown is None else dict(read_lines(shown, wanted=wanted))
-    missing = sorted(wanted - set(found))
-    told = _run("sacct", "-n", "-P", "-X", "-j", ",".join(missing), "-o", "JobID,State,NodeList") if missing else None
+    missing = wanted - set(found)
+    # sacct keeps elements of an array that never started in one line, which it shows if the whole array is asked for.
+    whole = sorted({job_id.partition("_")[0] for job_id in missing})
+    told = _run("sacct", "-n", "-P", "-X", "-j", ",".join(whole), "-o", "JobID,State,NodeList") if missing else None
     if told is not None:
-        found |= dict(read_lines(told, wanted=wanted))
+        found |= dict(read_lines(told, wanted=missing))
     return Queue(answered=shown is not None or told is not None, jobs=found)
 
 
 def read_lines(text: str, *, wanted: set[str]) -> Iterator[tuple[str, QueuedJob]]:
-    """Yields the jobs of lines such as 12_3|CANCELLED by 0|node1|None."""
-    for line in text.splitlines():
-        job_id, state, node, *reason = [part.strip() for part in line.split("|")]
-        if job_id in wanted and state:
-            why = reason[0] if reason and reason[0] not in {"None", ""} else ""
-            known = "" if node == "None assigned" else node
-            yield job_id, QueuedJob(state=state.split()[0].rstrip("+"), node=known, reason=why)
+    """Yields the jobs of lines such as 12_3|CANCELLED by 0|node1|None.
+
+    A job of an array that has a line of its own comes behind lines of several, which it may be on as well.
+    """
+    rows = [[part.strip() for part in line.split("|")] for line in text.splitlines()]
+    for job_id, state, node, *reason in sorted(rows, key=lambda row: _precision(row[0])):
+        why = reason[0] if reason and reason[0] not in {"None", ""} else ""
+        known = "" if node == "None assigned" else node
+        for one in _jobs_of(job_id, wanted):
+            if state:
+                yield one, QueuedJob(state=state.split()[0].rstrip("+"), node=known, reason=why)
+
+
+def _precision(job_id: str) -> int:
+    return 2 if job_id.rpartition("_")[2].isdecimal() and "_" in job_id else 1 if "_" in job_id else 0
+
+
+def _jobs_of(job_id: str, wanted: set[str]) -> list[str]:
+    """Returns the wanted jobs that an id stands for.
+
+    12_[2-4,7%2] is 12_2, 12_3, 12_4 and 12_7, two at a time; 12 is all of an array, where sacct has lost the numbers of
+    those that were cancelled before they began.
+    """
+    found = _SEVERAL.fullmatch(job_id)
+    if found is not None:
+        spans = [span.partition("-") for span in found["spans"].split(",")]
+        numbers = [n for first, _, last in spans for n in range(int(first), int(last or first) + 1)]
+        return sorted({f"{found['array']}_{number}" for number in numbers} & wanted)
+    return [one for one in sorted(wanted) if one == job_id or one.startswith(f"{job_id}_")]
 
 
 def _run(*words: str) -> str | None:

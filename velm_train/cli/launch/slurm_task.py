@@ -142,6 +142,9 @@ class WatchedJob:
             if _broken_peer(self.job.folder, place):
                 process.kill()
             time.sleep(POLL_SECONDS)
+        if status < 0:
+            time.sleep(POLL_SECONDS)  # the same signal may be on its way to this process
+            sent += inbox.new()
         if status in {0, EXIT_PREEMPTED} or -status in sent:
             return 0
         _mark_broken(self.job.folder, place, status)
@@ -162,9 +165,13 @@ def _watch(running: RunningJob, inbox: Inbox, *, folder: Path, place: Place) -> 
             if broken:
                 running.send(signal.SIGKILL)
         time.sleep(POLL_SECONDS)
+    status = running.poll()
+    if status is not None and status < 0 and not broken:
+        time.sleep(POLL_SECONDS)  # the same signal may be on its way to this process
+        running.outlive(inbox.new(), patience_seconds=PATIENCE_SECONDS)
     if place.num_tasks > 1 and not broken:
         broken = _broken_peer(folder, place)
-        if not broken and running.poll() not in {0, EXIT_PREEMPTED}:
+        if not broken and running.has_failed:
             _mark_broken(folder, place, running.poll())
     return broken
 
