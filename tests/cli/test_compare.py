@@ -179,11 +179,13 @@ def test_tables_reach_wandb_offline_and_a_wandb_folder_can_be_compared(finished,
         id="w1",
         dir=tmp_path / "elsewhere",
         mode="offline",
-        config=OmegaConf.to_container(OmegaConf.load(first / "config.yaml")) | {"seed": 7},
+        config=OmegaConf.to_container(OmegaConf.load(first / "config.yaml"))
+        | {"seed": 7, "git": {"commit": "ab"}, "hashes": {"split": "cd"}, "packages": {"torch": "2"}},
         settings=wandb.Settings(silent=True, console="off", x_disable_stats=True, disable_git=True),
     )
     run.log({"loss/total": 3.0, "trainer/global_step": 1})
     run.log({"loss/total": 1.5, "trainer/global_step": 2})
+    wandb.log({"confusion": wandb.plot.confusion_matrix(y_true=[0, 1], preds=[0, 1], class_names=["a", "b"])})
     run.log({"system/end_to_end_balanced_recall/seen": 0.75, "gate/image_auroc": 0.5})
     run.finish()
     (wandb_folder,) = (tmp_path / "elsewhere" / "wandb").glob("offline-run-*")
@@ -195,7 +197,7 @@ def test_tables_reach_wandb_offline_and_a_wandb_folder_can_be_compared(finished,
     assert (other.source, other.seed, Path(other.folder)) == ("W&B folder", 7, wandb_folder)
     assert other.scores["gate/image_auroc"].value == 0.5
     assert [(point.step, point.loss) for point in other.curve] == [(1, 3.0), (2, 1.5)]
-    assert [one.key for one in found.differences] == ["seed"]
+    assert [one.key for one in found.differences] == ["seed"], "and nothing that a run adds to its settings for W&B"
     assert found.pairs == ()
     assert any("holds no predictions" in notice for notice in found.notices)
     assert not any("different machines" in notice for notice in found.notices), "W&B does not say which machine it was"

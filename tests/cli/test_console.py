@@ -31,6 +31,15 @@ def test_the_status_stands_behind_the_open_bar_and_goes_with_it() -> None:
     assert "tune: 2 in " in text
 
 
+def test_a_stage_that_is_closed_early_says_how_far_it_came() -> None:
+    stream = io.StringIO()
+    progress = ConsoleProgress(Console(file=stream, width=120, color_system=None))
+    with progress.stage("tune", total=40) as advance:
+        advance(9)
+        advance(2)
+    assert stream.getvalue().startswith("tune: 11 of 40 in ")
+
+
 def test_a_file_holds_the_stage_alone() -> None:
     text = shown(terminal=False)
     assert "samples/s" not in text

@@ -50,6 +50,9 @@ def one_line(text: str) -> str:
         (["gate.alpha=0"], "velm_train: ConfigError: gate.alpha=0.0 is not possible; allowed: above 0.0 and below 1.0"),
         (["experiment=textil"], "did you mean textile"),
         (["lora.r=8,16"], "add --multirun"),
+        (["hydra/launcher=slurm_cpu"], "hydra/launcher is for jobs of a launcher, one or many; add --multirun"),
+        (["lora.r=8", "hydra.launcher.partition=gpu"], "hydra.launcher.partition is for jobs of a launcher"),
+        (["hparams_search=learning_rates"], "hparams_search is for jobs of a launcher"),
     ],
 )
 def test_bad_words_are_one_line_and_status_2(words: list[str], expected: str, fail_with) -> None:

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
+import torch
 
 from velm_train.cli.compose import composed_run_folder, load_config
 from velm_train.cli.ranks import (
@@ -18,6 +19,7 @@ from velm_train.cli.ranks import (
 from velm_train.core.errors import ConfigError
 from velm_train.core.ranks import ONLY_RANK, Rank
 
+NO_GPU = not torch.cuda.is_available()
 SIM = ("trainer=ddp_sim",)
 GIVEN = {"RANK": "1", "LOCAL_RANK": "1", "WORLD_SIZE": "2", "MASTER_ADDR": "there", "MASTER_PORT": "777"}
 STEP = {
@@ -67,6 +69,13 @@ def test_other_tasks_are_done_by_one_process(words) -> None:
         ((), GIVEN, "trainer.strategy=single is done by one process"),
         (("task=detect", *SIM), STEP, "task=detect with trainer.strategy=ddp is done by one process"),
         ((*SIM, "trainer.num_nodes=2"), {}, "srun --nodes=2 --ntasks-per-node=2"),
+        ((*SIM, "trainer.num_nodes=2"), {}, "--multirun hydra/launcher=slurm_multi_node"),
+        pytest.param(
+            ("trainer=ddp", "trainer.devices=64"),
+            {},
+            "trainer.accelerator=gpu is not possible: torch finds no GPU here" if NO_GPU else "this machine has",
+            id="64 GPUs",
+        ),
     ],
 )
 def test_processes_that_do_not_fit_the_settings_are_refused(words, environment, expected) -> None:

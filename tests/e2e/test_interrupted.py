@@ -90,9 +90,9 @@ def test_killed_run_goes_on_where_it_was_and_ends_as_if_it_had_not_been(tmp_path
     shown = kill(condition=lambda: any(artifacts.glob("adapters/.partial-*/checkpoints/*.ckpt.json")))
     assert f"reused detections/{detected[0].name}" in shown
     # The stage takes about a second: on a slow machine it may have been finished before the kill arrived.
-    assert re.search(r"alignment continued from step [1-9]\d* of 6|alignment: reused", shown)
+    assert re.search(r"words: goes on at step [1-9]\d* of 6|alignment: reused", shown)
     shown = kill(condition=lambda: len(rows_written(artifacts)) > 0)
-    assert re.search(r"tuning continued from step [12] of 3|adapter: reused", shown)
+    assert re.search(r"adapter: goes on at step [12] of 3|adapter: reused", shown)
     kept = rows_written(artifacts)
     ended = command(*words, "callbacks.checkpoint_every=1").end()
     assert (ended.status, ended.lines) == (0, ())

@@ -45,8 +45,8 @@ def test_preemption_in_every_stage_is_one_line_and_the_next_run_goes_on(tmp_path
     ended = command(*words).end()
     assert (ended.status, ended.lines) == (0, ())
     # A stage takes about a second: on a slow machine it may have been finished when the signal arrived.
-    assert re.search(r"alignment continued from step [1-9]\d* of 6|alignment: reused", shown["tuning"])
-    assert re.search(r"tuning continued from step [12] of 3|adapter: reused", shown["evaluation"])
+    assert re.search(r"words: goes on at step [1-9]\d* of 6|alignment: reused", shown["tuning"])
+    assert re.search(r"adapter: goes on at step [12] of 3|adapter: reused", shown["evaluation"])
     for stage in ("textures", "detectors", "features", "alignment", "adapters"):
         assert f"reused {stage}/" in ended.shown, stage
     (path,) = outputs.glob("debug/*/predictions.jsonl")
@@ -68,4 +68,6 @@ def test_a_second_signal_right_after_the_first_changes_nothing(tmp_path: Path, c
         time.sleep(0.01)
     ended = run.end()
     assert ended.status == 75
-    assert ended.lines[-1].startswith("SIGUSR1: finished work is kept")
+    # Which one Python sees first is for the kernel and its threads to say; that it is one alone is not.
+    (line,) = (line for line in ended.lines if "finished work is kept" in line)
+    assert re.match("SIG(USR1|TERM): ", line)

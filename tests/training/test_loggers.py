@@ -1,6 +1,8 @@
 """What loggers leave in the run folder, across restarts, and that W&B cannot stop a run."""
 
 import csv
+import subprocess
+import sys
 import threading
 import time
 from pathlib import Path
@@ -108,6 +110,31 @@ def test_whatever_the_library_raises_is_noted_once_and_the_rest_goes_on(caplog) 
     assert done == [1]
     assert "no_such_thing" in str(worker.problem)
     assert len([record for record in caplog.records if record.levelname == "WARNING"]) == 1
+
+
+DYING = """
+import os, signal, sys
+from pathlib import Path
+import wandb
+from velm_train.training.wandb_worker import WandbWorker
+open_run = lambda mode: wandb.init(project="p", dir=sys.argv[1], mode="offline")
+worker = WandbWorker(open_run, mode="offline", timeout_s=20)
+worker._is_open.wait(60)
+children = Path(f"/proc/{os.getpid()}/task").glob("*/children")
+for pid in {int(pid) for path in children for pid in path.read_text().split()}:
+    os.kill(pid, signal.SIGKILL)
+worker.close(failed=True, hurried=True)
+"""
+
+
+@pytest.mark.slow
+def test_a_run_whose_wandb_was_killed_with_it_ends_in_one_line(tmp_path: Path) -> None:
+    """As after `scancel`, which ends all processes of a job."""
+    command = [sys.executable, "-c", DYING, str(tmp_path)]
+    ended = subprocess.run(command, capture_output=True, text=True, check=False, timeout=300)
+    assert ended.returncode == 0, ended.stderr
+    assert "Traceback" not in ended.stderr
+    assert ended.stderr.count("the run goes on, its own files are complete") == 1
 
 
 def test_run_that_cannot_be_opened_at_all_costs_nothing() -> None:

@@ -22,7 +22,7 @@ from velm_train.models.embedded.embedded import EmbeddedVLM
 from velm_train.pipeline.features import FeatureReader, ground_truth_of
 from velm_train.training.alignment import AlignmentLoss, Vocabulary, make_vocabulary
 from velm_train.training.datamodule import SampleDataModule
-from velm_train.training.fit import AlignmentParts, FitSummary, RunOutput, fit_alignment
+from velm_train.training.fit import AlignmentParts, RunOutput, fit_alignment
 from velm_train.training.loggers import Logger
 from velm_train.training.losses import balanced_pos_weight
 from velm_train.training.sources import AlignmentItem, alignment_facts, alignment_items, collate_alignment
@@ -107,7 +107,7 @@ def _fit(
     config = shop.config
     labels = [item.anomalous for item in items]
     rows, columns = model.token_grid_hw
-    summary = fit_alignment(
+    fit_alignment(
         AlignmentParts(projector=model.projector, look_twice=model.look_twice, vocabulary=vocabulary),
         SampleDataModule(
             alignment_facts(items, num_tokens=rows * columns),
@@ -126,7 +126,6 @@ def _fit(
         engine=make_engine(config, rank=shop.rank),
         output=output,
     )
-    note_continued(shop, "alignment", summary)
 
 
 def _parts(model: EmbeddedVLM) -> dict[str, torch.nn.Module]:
@@ -168,9 +167,3 @@ def run_output(
         keeping=keeping,
         prune=prune,
     )
-
-
-def note_continued(shop: Workshop, what: str, summary: FitSummary) -> None:
-    """Says so where a training stage went on from an interrupted run."""
-    if summary.first_step > 0:
-        shop.progress.note(f"{what} continued from step {summary.first_step} of {summary.num_steps}")

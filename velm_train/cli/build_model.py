@@ -6,9 +6,9 @@ from typing import Any, cast
 import torch
 
 from velm_train.assets.library import AssetLibrary
+from velm_train.cli.ranks import require_accelerator
 from velm_train.collation.render import FamilyViews, PromptRenderer, embedded_renderer
 from velm_train.config import Config
-from velm_train.core.errors import ConfigError
 from velm_train.core.records import ViewKind
 from velm_train.instructions.builder import OptionSampling, TaskMix
 from velm_train.instructions.wording import Wording
@@ -183,11 +183,7 @@ def make_device(config: Config) -> torch.device:
     accelerator = config.trainer.accelerator
     if accelerator == "cpu" or (accelerator == "auto" and not torch.cuda.is_available()):
         return torch.device("cpu")
-    if not torch.cuda.is_available():
-        raise ConfigError(
-            "trainer.accelerator=gpu is not possible: torch finds no GPU here; choose trainer=cpu, or run "
-            "`python -m velm_train task=doctor` to see what this machine has"
-        )
+    require_accelerator(config)
     return torch.device("cuda", torch.cuda.current_device())
 
 

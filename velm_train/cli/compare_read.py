@@ -29,6 +29,9 @@ SPLIT_VERSIONS = (1, 2)
 KNOWN_RESULTS = (1, 2)
 """Versions of results.json whose label lists and manifest are those of today; scores of older ones are made again."""
 
+_NO_SETTINGS = frozenset({"git", "hashes", "packages"})
+"""What a run adds to its settings for W&B."""
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class RunScores:
@@ -167,7 +170,7 @@ def _read_wandb_alone(folder: Path) -> FinishedRun:
         raise ArtifactError(f"{folder}: the W&B run was never finished; compare it when it is")
     return FinishedRun(
         folder=folder,
-        settings=flatten(run.settings),
+        settings=flatten({key: value for key, value in run.settings.items() if key not in _NO_SETTINGS}),
         results=None,
         predictions=(),
         split=None,

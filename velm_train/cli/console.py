@@ -53,7 +53,11 @@ class ConsoleProgress:
             task = bars.add_task(title, total=max(total, 1), status="")
             self._open = (bars, task)
 
+            done = 0
+
             def advance(units: int) -> None:
+                nonlocal done
+                done += units
                 bars.advance(task, units)
 
             try:
@@ -61,4 +65,6 @@ class ConsoleProgress:
             finally:
                 self._open = around
         seconds = time.perf_counter() - started
-        self._console.print(f"{title}: {total} in {seconds:.1f} s", highlight=False)
+        # A training that was asked to stop closes its stage early.
+        units = f"{done} of {total}" if 0 < done < total else f"{total}"
+        self._console.print(f"{title}: {units} in {seconds:.1f} s", highlight=False)

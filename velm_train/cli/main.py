@@ -38,6 +38,8 @@ EXIT_PREEMPTED = 75  # EX_TEMPFAIL of sysexits.h: try again
 EXIT_INTERRUPTED = 130
 DISK_FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
 
+_OF_SWEEPS = ("hydra/launcher", "hydra.launcher", "hydra/sweeper", "hydra.sweeper", "hydra.sweep.", "hparams_search")
+
 logger = logging.getLogger(__name__)
 
 
@@ -132,6 +134,18 @@ def _job(composed: DictConfig) -> None:
             raise
 
 
+def _refuse_words_of_sweeps(words: Sequence[str]) -> None:
+    """Refuses a launcher, a sweeper or a search without --multirun: the run would be done here, at once and alone.
+
+    Raises:
+        ConfigError: naming the word.
+    """
+    for word in words:
+        key = word.lstrip("+~").partition("=")[0]
+        if key.startswith(_OF_SWEEPS):
+            raise ConfigError(f"{key} is for jobs of a launcher, one or many; add --multirun, or leave it out")
+
+
 def _take_place(config: Config, overrides: Sequence[str]) -> None:
     """Starts and watches the processes of a run of several, or makes this one of them; nothing for one alone.
 
@@ -158,6 +172,7 @@ def main() -> None:
         if sweeps and not asks_hydra:
             sys.exit(run_sweep(overrides))
         if not asks_hydra and not sweeps:
+            _refuse_words_of_sweeps(overrides)
             config = load_config(overrides)
             if config.task.name in {"status", "resubmit"}:  # before anything heavy is imported
                 sys.exit(look_after(config))

@@ -78,9 +78,25 @@ def rank_of_process(config: Config, environment: Mapping[str, str] = os.environ)
         raise ConfigError(
             f"trainer.num_nodes={config.trainer.num_nodes} needs a starter on every machine, and this process is "
             f"alone: use srun --nodes={config.trainer.num_nodes} --ntasks-per-node={num_devices(config)}, torchrun, or "
-            "hydra/launcher=slurm; for this machine alone set trainer.num_nodes=1"
+            "--multirun hydra/launcher=slurm_multi_node; for this machine alone set trainer.num_nodes=1"
         )
+    require_accelerator(config)  # or every process would be started to say so
     return None
+
+
+def require_accelerator(config: Config) -> None:
+    """Refuses a GPU that is not here.
+
+    Raises:
+        ConfigError: saying what to choose.
+    """
+    import torch
+
+    if config.trainer.accelerator == "gpu" and not torch.cuda.is_available():
+        raise ConfigError(
+            "trainer.accelerator=gpu is not possible: torch finds no GPU here; choose trainer=cpu, or run "
+            "`python -m velm_train task=doctor` to see what this machine has"
+        )
 
 
 def _require_as_many(config: Config, *, started: int, expected: int, starter: str) -> None:

@@ -8,7 +8,7 @@ from typing import Any, cast
 
 import torch
 
-from velm_train.cli.align import align, note_continued, run_output
+from velm_train.cli.align import align, run_output
 from velm_train.cli.build_engine import make_engine, sharing_settings
 from velm_train.cli.build_model import (
     adapter_optimisation,
@@ -186,7 +186,6 @@ def _tune(
                 on_trained=lambda trained: _with_weights(shop, trained).save_adapter(folder / "adapter"),
             )
         summaries.append(summary)
-        note_continued(shop, "tuning", summary)
         shop.progress.note(summary_line(summary))
         if shop.rank.is_first and strategy not in SHARDING:
             model.save_adapter(folder / "adapter")

@@ -8,6 +8,9 @@ from velm_train.reporting.compare_words import matched
 MAX_NAMED = 5
 """Pairs and folders that are named one by one; the pages hold all."""
 
+_WITH_FIGURE = ("finished",)
+"""States of jobs that have a figure, and are not compared because nobody has named them."""
+
 
 def comparison_notices(
     runs: Sequence[ComparedRun],
@@ -73,7 +76,11 @@ def _about_groups(groups: Sequence[SeedGroup]) -> list[str]:
 def _about_sweeps(sweeps: Sequence[Sweep]) -> list[str]:
     notices = []
     for sweep in sweeps:
-        states = [job.state for job in sweep.unfinished]
+        others = [job for job in sweep.unfinished if job.state in _WITH_FIGURE]
+        if others:
+            jobs = "one further job has" if len(others) == 1 else f"{len(others)} further jobs have"
+            notices.append(f"Sweep {sweep.name}: {jobs} finished and not been named to compare.")
+        states = [job.state for job in sweep.unfinished if job.state not in _WITH_FIGURE]
         if states:
             counts = ", ".join(f"{states.count(state)} {state}" for state in dict.fromkeys(states))
             notices.append(f"Sweep {sweep.name}: jobs without a figure: {counts}; the sweep's table names each.")

@@ -109,7 +109,8 @@ def read_wandb_file(path: Path) -> WandbRun:
         finished = finished or kind == "exit"
     if not run_id:
         raise ArtifactError(f"{path} holds no W&B run; copy the file again")
-    settings.pop(PRIVATE_KEY, None)
+    for key in [key for key in settings if key.partition("/")[0] == PRIVATE_KEY]:
+        del settings[key]
     return WandbRun(run_id=run_id, settings=settings, summary=summary, history=tuple(history), finished=finished)
 
 

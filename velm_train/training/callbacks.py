@@ -56,10 +56,12 @@ class ProgressBridge(pl.Callback):
         self.first_step: int | None = None
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Opens the bar; steps done by an earlier run count at once."""
+        """Opens the bar; steps done by an earlier run count at once, and it is said that there are any."""
         del pl_module
         self.first_step = trainer.global_step
         if trainer.is_global_zero:
+            if trainer.global_step > 0:
+                self._progress.note(f"{self._title}: goes on at step {trainer.global_step} of {trainer.max_steps}")
             self._advance = self._stack.enter_context(self._progress.stage(self._title, total=trainer.max_steps))
             self._advance(trainer.global_step)
 

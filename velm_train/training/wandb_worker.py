@@ -4,11 +4,14 @@ Every call into the library is made by one thread, in order. A run neither waits
 are noted once, and what is logged stays in the run folder besides.
 """
 
+import contextlib
 import logging
 import queue
 import threading
 from collections.abc import Callable
 from typing import Any, Literal
+
+import wandb
 
 logger = logging.getLogger(__name__)
 
@@ -52,7 +55,7 @@ class WandbWorker:
 
     def close(self, *, failed: bool, hurried: bool) -> None:
         """Finishes the run and waits for it, but not for ever, and hardly if the process has to go."""
-        self.submit(lambda run: run.finish(exit_code=int(failed)))
+        self.submit(lambda run: _finish(run, failed=failed))
         self._actions.put(None)
         patience_s = HURRIED_SECONDS if hurried else self._timeout_s + SPARE_SECONDS
         # A run that could not be opened online is only then opened offline.
@@ -90,3 +93,13 @@ class WandbWorker:
             return
         self.problem = problem
         logger.warning("W&B: %s; the run goes on, its own files are complete", problem)
+
+
+def _finish(run: Run, *, failed: bool) -> None:
+    """Finishes a run; if W&B's own process is gone, nothing asks for it once more when this one ends."""
+    try:
+        run.finish(exit_code=int(failed))
+    except Exception:
+        with contextlib.suppress(Exception):
+            wandb.teardown()
+        raise

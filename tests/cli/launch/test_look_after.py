@@ -9,10 +9,10 @@ import pytest
 from rich.console import Console
 
 from velm_train.cli.compose import load_config
-from velm_train.cli.launch.job import make_job
+from velm_train.cli.launch.job import make_job, own_program
 from velm_train.cli.launch.look_after import look_after, newest_sweep, resubmit, show_status
 from velm_train.cli.launch.pool import run_jobs
-from velm_train.cli.launch.record import read_job
+from velm_train.cli.launch.record import read_job, write_job
 from velm_train.cli.launch.sweep_file import SWEEP_VERSION, SweepFile, SweptJob, write_sweep
 from velm_train.core.errors import ConfigError, DataError
 
@@ -57,6 +57,21 @@ def test_only_failed_jobs_are_run_again(half_failed: Path, capsys) -> None:
     capsys.readouterr()
     assert resubmit(config, Console(width=200)) == 0
     assert "no job has failed, nothing to run again" in capsys.readouterr().out
+
+
+def test_job_whose_settings_are_impossible_is_not_run_again(half_failed: Path, capsys) -> None:
+    """The words of both are no settings of this program, which only now is said to be the one that ran them."""
+    path = half_failed / "launcher.json"
+    body = json.loads(path.read_text())
+    possible = body["jobs"][0] | {"overrides": ["task=doctor"]}
+    path.write_text(json.dumps(body | {"program": [*own_program()], "jobs": [possible, body["jobs"][1]]}))
+    for number, words in ((0, ("task=doctor",)), (1, ("steps=2", "fails_at=1"))):
+        record = read_job(half_failed / str(number))
+        write_job(half_failed / str(number), dataclasses.replace(record, state="failed", overrides=words))
+    assert resubmit(load_config(["task=resubmit", f"sweep={half_failed}"]), Console(width=200)) == 1
+    assert "job 1 is not possible: unknown setting 'steps'" in capsys.readouterr().out
+    records = [read_job(half_failed / str(i)) for i in range(2)]
+    assert [(record.state, record.attempts) for record in records if record] == [("finished", 2), ("failed", 1)]
 
 
 def test_newest_sweep_is_the_one_touched_last(tmp_path: Path) -> None:

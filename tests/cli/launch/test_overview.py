@@ -67,6 +67,17 @@ def test_slurm_sweep_is_shown_where_slurm_is_not(tmp_path: Path, monkeypatch: py
     assert (view.state, view.note) == ("running", "SLURM cannot be asked on this machine")
 
 
+def test_job_that_slurm_never_got_is_to_be_submitted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As while the jobs of a sweep are handed over, or after whoever did that was killed."""
+    write_job(tmp_path / "0", new_record(0, ()))
+    sweep = sweep_of("slurm", ())
+    sweep = sweep.with_jobs((dataclasses.replace(sweep.jobs[0], scheduler_job_id=None),))
+    monkeypatch.setattr(overview, "ask_slurm", lambda ids: pytest.fail("there is nothing to ask"))
+    (view,) = view_sweep(tmp_path, sweep)
+    assert (view.state, view.note) == ("not started", "it was not submitted")
+    assert view.state in overview.TO_RESUBMIT
+
+
 def test_processes_that_are_gone_and_jobs_that_never_began_are_told_apart(tmp_path: Path) -> None:
     write_job(tmp_path / "0", dataclasses.replace(new_record(0, ()), state="running", started=utc_now()))
     write_job(tmp_path / "1", new_record(1, ()))

@@ -12,6 +12,7 @@ import pytest
 
 from velm_train.cli.launch import slurm_submit
 from velm_train.cli.launch.sweep import run_sweep
+from velm_train.cli.launch.sweep_file import read_sweep
 from velm_train.cli.plugins import register_plugins
 from velm_train.core.errors import ConfigError, ResourceError
 
@@ -48,6 +49,7 @@ def problem(sweep_words, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Cal
         (["hydra.launcher.max_paralel=2"], "the launcher chosen has no such setting; did you mean max_parallel"),
         (["hydra.launcher.max_parallel=many"], "hydra.launcher.max_parallel: Value 'many'"),
         (["hydra/launcher=slrum"], "allowed for hydra/launcher: process, slurm, slurm_cpu, slurm_multi_node"),
+        (["hydra/launcher=slrum"], "did you mean slurm"),
         (["hydra/launcher=basic"], "every job has to be a process of its own"),
         (["hydra.sweep.subdir=x"], "hydra.sweep.subdir=x is not possible"),
         (["hydra/launcher=slurm_cpu", "hydra.launcher.time_minutes=0"], "hydra.launcher.time_minutes=0"),
@@ -90,6 +92,7 @@ def test_every_preset_fits_the_trainer_it_names(preset: str, sweep_words, tmp_pa
     (script,) = (tmp_path / "sweep" / ".submitit").glob(".submission_file_*.sh")
     assert f"--ntasks-per-node={4 if 'node' in preset else 1}" in script.read_text()
     assert not (tmp_path / "sweep" / "0").exists()
+    assert read_sweep(tmp_path / "sweep") is None, "what nobody took is no sweep"
 
 
 def run(*words: str) -> subprocess.CompletedProcess[str]:

@@ -10,6 +10,8 @@ from pathlib import Path
 _PLAIN = re.compile(r"[\w./:+-]+")
 """What Hydra's grammar takes as a value without quotes."""
 
+PACKAGE = "velm_train"
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Job:
@@ -58,7 +60,7 @@ def own_program(*, container: str = "", python: str | None = None, hydra_words: 
         python: interpreter; None for this one.
         hydra_words: Hydra's own settings that hold for every job.
     """
-    return (*shlex.split(container), python or sys.executable, "-m", "velm_train", *hydra_words)
+    return (*shlex.split(container), python or sys.executable, "-m", PACKAGE, *hydra_words)
 
 
 def quoted(value: str) -> str:

@@ -25,6 +25,7 @@ from velm_train.cli.launch.sweep_file import (
     LauncherName,
     SweepFile,
     SweptJob,
+    put_back,
     read_sweep,
     write_sweep,
 )
@@ -72,10 +73,15 @@ class SweepLauncher(Launcher):
         ]
         with sole_launcher(sweep):
             plan = plan_batch(jobs, problems=self._problems(jobs))
+            before = read_sweep(sweep)
             self._note(sweep, jobs, program)
             mark_refused(sweep, plan.refused)
             self._tell(plan)
-            self._hand_over(plan.run, sweep)
+            try:
+                self._hand_over(plan.run, sweep)
+            except VelmError:  # nobody took the jobs: a folder that was no sweep does not become one
+                put_back(sweep, before)
+                raise
         return [_returned(job) for job in jobs]
 
     @abstractmethod

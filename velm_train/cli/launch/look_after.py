@@ -4,8 +4,9 @@ from pathlib import Path
 
 from rich.console import Console
 
+from velm_train.cli.compose import load_config
 from velm_train.cli.launch.hand_over import await_end, hand_to_slurm, run_here, sole_launcher
-from velm_train.cli.launch.job import make_job
+from velm_train.cli.launch.job import PACKAGE, Job, make_job
 from velm_train.cli.launch.launchers import settings_from_json
 from velm_train.cli.launch.overview import (
     TO_RESUBMIT,
@@ -15,6 +16,7 @@ from velm_train.cli.launch.overview import (
     view_sweep,
     write_status,
 )
+from velm_train.cli.launch.plan import mark_refused, plan_batch
 from velm_train.cli.launch.slurm_submit import require_slurm
 from velm_train.cli.launch.sweep import conclude
 from velm_train.cli.launch.sweep_file import SWEEP_NAME, SweepFile, read_sweep
@@ -83,6 +85,8 @@ def resubmit(config: Config, console: Console) -> int:
         words = {job.number: job.overrides for job in sweep.jobs}
         base = Path(sweep.working_dir)
         jobs = [make_job(n, words[n], sweep=folder, program=sweep.program, working_dir=base) for n in again]
+        if PACKAGE in sweep.program:  # and no other program, whose words are not ours
+            jobs = _possible(jobs, folder, console)
         settings = settings_from_json(sweep.launcher, sweep.settings)
         if isinstance(settings, ProcessSettings):
             run_here(jobs, sweep=folder, settings=settings, console=console)
@@ -90,8 +94,28 @@ def resubmit(config: Config, console: Console) -> int:
             require_slurm()
             hand_to_slurm(jobs, sweep=folder, settings=settings, console=console)
             if settings.wait:
-                await_end(again, sweep=folder, poll_seconds=settings.poll_seconds, console=console)
+                numbers = [job.number for job in jobs]
+                await_end(numbers, sweep=folder, poll_seconds=settings.poll_seconds, console=console)
     return conclude(folder)
+
+
+def _possible(jobs: list[Job], folder: Path, console: Console) -> list[Job]:
+    """Returns the jobs whose settings are possible, and says which are not.
+
+    Raises:
+        ConfigError: if all are impossible.
+    """
+    problems: dict[int, str] = {}
+    for job in jobs:
+        try:
+            load_config([word for word in job.overrides if not word.lstrip("+~").startswith("hydra")])
+        except ConfigError as error:
+            problems[job.number] = str(error)
+    plan = plan_batch(jobs, problems=problems)
+    mark_refused(folder, plan.refused)
+    for number, record in plan.refused.items():
+        console.print(f"job {number} is not possible: {record.message}", markup=False, highlight=False)
+    return list(plan.run)
 
 
 def to_resubmit(views: tuple[JobView, ...]) -> list[int]:

@@ -38,6 +38,7 @@ TO_RESUBMIT = frozenset(
 
 _HISTORIES = ("training/history.csv", "csv/metrics.csv")
 _LOSS, _STEP = "loss/total", "step"
+_SILENT = "SLURM cannot be asked on this machine"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -80,7 +81,12 @@ def view_sweep(folder: Path, sweep: SweepFile) -> tuple[JobView, ...]:
 def _view(folder: Path, job: SweptJob, *, queue: Queue, launcher: str) -> JobView:
     record = read_job(folder) or new_record(job.number, job.overrides)
     queued = queue.jobs[job.scheduler_job_id] if job.scheduler_job_id in queue.jobs else None
-    state, note = _slurm_state(record, queued, queue=queue) if launcher == "slurm" else _process_state(record, folder)
+    if launcher != "slurm":
+        state, note = _process_state(record, folder)
+    elif job.scheduler_job_id is None and record.state == "pending":
+        state, note = "not started", "it was not submitted"
+    else:
+        state, note = _slurm_state(record, queued, queue=queue)
     metric, step = _progress(folder)
     running = state == "running" and record.started is not None
     return JobView(
@@ -102,14 +108,16 @@ def _slurm_state(record: JobRecord, queued: QueuedJob | None, *, queue: Queue) -
     if record.state in {"finished", "pruned", "failed"}:
         return own
     if queued is None:
-        if record.state == "preempted" or not queue.answered:
-            return own if queue.answered else (record.state, "SLURM cannot be asked on this machine")
-        return "lost", "SLURM does not know it"
+        return own if record.state == "preempted" and queue.answered else _state_unknown_to_slurm(record, queue)
     if queued.state == "CANCELLED":
         return "cancelled", ""
     if queued.active:
         return ("running", "") if queued.running else ("pending", queued.reason)
     return own if record.state == "preempted" else (queued.state.lower(), record.message)
+
+
+def _state_unknown_to_slurm(record: JobRecord, queue: Queue) -> tuple[str, str]:
+    return ("lost", "SLURM does not know it") if queue.answered else (record.state, _SILENT)
 
 
 def _process_state(record: JobRecord, folder: Path) -> tuple[str, str]:

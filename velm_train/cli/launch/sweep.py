@@ -120,7 +120,8 @@ def _problem(error: Exception) -> str:
         return f"{first}: the launcher chosen has no such setting{nearest(key, known)}"
     if "hydra/launcher" in first:
         options = sorted(path.stem for path in (conf_dir() / "hydra" / "launcher").glob("*.yaml"))
-        return f"{first}; allowed for hydra/launcher: {', '.join(options)}"
+        wrong = first.partition("hydra/launcher/")[2].partition("'")[0]
+        return f"{first}; allowed for hydra/launcher: {', '.join(options)}{nearest(wrong, options)}"
     return first
 
 

@@ -62,6 +62,14 @@ def write_sweep(folder: Path, sweep: SweepFile) -> None:
     write_atomic(folder / SWEEP_NAME, json.dumps(body, indent=1) + "\n")
 
 
+def put_back(folder: Path, before: SweepFile | None) -> None:
+    """Writes the sweep that a folder held before, or removes launcher.json if it held none."""
+    if before is None:
+        (folder / SWEEP_NAME).unlink()
+    else:
+        write_sweep(folder, before)
+
+
 def read_sweep(folder: Path) -> SweepFile | None:
     """Returns the sweep of a folder, or None if it has none.
 
