@@ -74,13 +74,14 @@ class SweepLauncher(Launcher):
         with sole_launcher(sweep):
             plan = plan_batch(jobs, problems=self._problems(jobs))
             before = read_sweep(sweep)
-            self._note(sweep, jobs, program)
+            noted = self._note(sweep, jobs, program)
             mark_refused(sweep, plan.refused)
             self._tell(plan)
             try:
                 self._hand_over(plan.run, sweep)
-            except VelmError:  # nobody took the jobs: a folder that was no sweep does not become one
-                put_back(sweep, before)
+            except VelmError:
+                if read_sweep(sweep) == noted:  # nobody took the jobs: a folder that was no sweep does not become one
+                    put_back(sweep, before)
                 raise
         return [_returned(job) for job in jobs]
 
@@ -113,8 +114,8 @@ class SweepLauncher(Launcher):
                 problems[job.number] = str(error)
         return problems
 
-    def _note(self, sweep: Path, jobs: Sequence[Job], program: tuple[str, ...]) -> None:
-        """Writes launcher.json; jobs keep the id that SLURM gave them."""
+    def _note(self, sweep: Path, jobs: Sequence[Job], program: tuple[str, ...]) -> SweepFile:
+        """Writes launcher.json and returns what it says; jobs keep the id that SLURM gave them."""
         before = read_sweep(sweep)
         known = {} if before is None else {job.number: job.scheduler_job_id for job in before.jobs}
         noted = SweepFile(
@@ -127,7 +128,9 @@ class SweepLauncher(Launcher):
         )
         ids = {job.number: known[job.number] if job.number in known else None for job in jobs}
         swept = [SweptJob(number=job.number, overrides=job.overrides, scheduler_job_id=ids[job.number]) for job in jobs]
-        write_sweep(sweep, noted.with_jobs(tuple(swept)))
+        noted = noted.with_jobs(tuple(swept))
+        write_sweep(sweep, noted)
+        return noted
 
     def _tell(self, plan: Plan) -> None:
         if plan.done:

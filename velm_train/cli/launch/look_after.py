@@ -87,6 +87,8 @@ def resubmit(config: Config, console: Console) -> int:
         jobs = [make_job(n, words[n], sweep=folder, program=sweep.program, working_dir=base) for n in again]
         if PACKAGE in sweep.program:  # and no other program, whose words are not ours
             jobs = _possible(jobs, folder, console)
+        if not jobs:
+            return conclude(folder)
         settings = settings_from_json(sweep.launcher, sweep.settings)
         if isinstance(settings, ProcessSettings):
             run_here(jobs, sweep=folder, settings=settings, console=console)
