@@ -188,3 +188,11 @@ def test_reader_that_has_gone_ends_the_program_quietly() -> None:
     command = f"{sys.executable} -m velm_train --help | true; exit ${{PIPESTATUS[0]}}"
     done = subprocess.run(["bash", "-c", command], cwd=ROOT, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_help_names_every_launcher_and_sweeper() -> None:
+    command = [sys.executable, "-m", "velm_train", "--help"]
+    shown = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    options = {path.stem for kind in ("launcher", "sweeper") for path in (ROOT / "conf" / "hydra" / kind).iterdir()}
+    assert [name for name in options - {"process"} if name not in shown] == []
+    assert "--cfg hydra" in shown
