@@ -5,11 +5,12 @@ from pathlib import Path
 import pytest
 
 from velm_train.cli.compose import conf_dir, experiment_names, load_config
+from velm_train.cli.launch.look_after import LOOKED_AFTER
 from velm_train.cli.tasks import TASKS, required_assets, run_task
 
 
 def test_every_task_of_the_configuration_is_done_by_something() -> None:
-    assert sorted(TASKS) == sorted(path.stem for path in (conf_dir() / "task").glob("*.yaml"))
+    assert sorted([*TASKS, *LOOKED_AFTER]) == sorted(path.stem for path in (conf_dir() / "task").glob("*.yaml"))
 
 
 def test_doctor_says_what_every_experiment_lacks(tmp_path: Path, monkeypatch, capsys) -> None:

@@ -24,7 +24,7 @@ from velm_train.cli.compose import (
     split_arguments,
     typed,
 )
-from velm_train.cli.launch.look_after import look_after
+from velm_train.cli.launch.look_after import LOOKED_AFTER, look_after
 from velm_train.cli.launch.sweep import run_sweep
 from velm_train.cli.plugins import register_plugins
 from velm_train.cli.ranks import num_processes, rank_of_process, words_of_rank
@@ -169,12 +169,14 @@ def main() -> None:
     sweeps = bool({"--multirun", "-m"} & set(flags))
     register_plugins()
     with failing_in_one_line(), preemption_raised():
+        if sweeps and {"--cfg", "-c", "--info", "-i"} & set(flags):
+            raise ConfigError("--multirun cannot be combined with --cfg or --info, which show the settings of one run")
         if sweeps and not asks_hydra:
             sys.exit(run_sweep(overrides))
         if not asks_hydra and not sweeps:
             _refuse_words_of_sweeps(overrides)
             config = load_config(overrides)
-            if config.task.name in {"status", "resubmit"}:  # before anything heavy is imported
+            if config.task.name in LOOKED_AFTER:
                 sys.exit(look_after(config))
             if config.task.name in {"fetch", "doctor", "export"}:
                 with interrupts_kept():

@@ -19,7 +19,6 @@ from velm_train.cli.export_model import export_model
 from velm_train.cli.export_samples import export
 from velm_train.cli.gate_card import publish_gate_card
 from velm_train.cli.instruct import instruct
-from velm_train.cli.launch.look_after import resubmit, show_status
 from velm_train.cli.objective import pruned_runs_end_well, publish_objective, require_objective
 from velm_train.cli.predict import predict
 from velm_train.cli.prepare import look_at, prepare
@@ -97,14 +96,6 @@ def _doctor(shop: Workshop) -> None:
     shop.console.print(render_doctor_report(report))
 
 
-def _status(shop: Workshop) -> None:
-    show_status(shop.config, shop.console)
-
-
-def _resubmit(shop: Workshop) -> None:
-    resubmit(shop.config, shop.console)
-
-
 def _detect(shop: Workshop) -> None:
     prepared = prepare(shop)
     publish_gate_card(shop, prepared, look_at(shop, prepared))
@@ -158,6 +149,5 @@ TASKS: dict[str, Callable[[Workshop], None]] = {
     "synthesise": synthesise_defects,
     "fetch": _fetch,
     "doctor": _doctor,
-    "status": _status,
-    "resubmit": _resubmit,
 }
+"""What is done with a workshop; what `launch.look_after` does needs none."""

@@ -45,13 +45,13 @@ def sole_right(path: Path, *, on_wait: Callable[[], None]) -> Iterator[bool]:
 
 
 def is_locked(path: Path) -> bool:
-    """True if a process holds the lock of a file; True as well where the file system knows no locks.
+    """True while a process holds the lock of a file, as far as the file system knows locks.
 
-    A lock file that exists is not enough: it is made before it is locked, and one that was killed leaves it behind.
+    That the file exists is not enough: it is made before it is locked, and whoever was killed leaves it behind.
     """
     try:
-        descriptor = os.open(path, os.O_RDWR)
-    except FileNotFoundError:
+        descriptor = os.open(path, os.O_RDONLY)
+    except OSError:
         return False
     try:
         fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
@@ -60,7 +60,6 @@ def is_locked(path: Path) -> bool:
     except OSError as error:
         if error.errno not in _NO_LOCKS:
             raise
-        return True
     finally:
         os.close(descriptor)
     return False

@@ -12,7 +12,7 @@ from velm_train.cli.compose import load_config
 from velm_train.cli.launch.job import make_job, own_program
 from velm_train.cli.launch.look_after import look_after, newest_sweep, resubmit, show_status
 from velm_train.cli.launch.pool import run_jobs
-from velm_train.cli.launch.record import read_job, write_job
+from velm_train.cli.launch.record import new_record, read_job, write_job
 from velm_train.cli.launch.sweep_file import SWEEP_VERSION, SweepFile, SweptJob, write_sweep
 from velm_train.core.errors import ConfigError, DataError
 
@@ -72,6 +72,22 @@ def test_job_whose_settings_are_impossible_is_not_run_again(half_failed: Path, c
     assert "job 1 is not possible: unknown setting 'steps'" in capsys.readouterr().out
     records = [read_job(half_failed / str(i)) for i in range(2)]
     assert [(record.state, record.attempts) for record in records if record] == [("finished", 2), ("failed", 1)]
+
+
+def test_job_that_its_launcher_cannot_serve_is_not_run_again(tmp_path: Path, tiny_settings) -> None:
+    """`task=resubmit` asks what `--multirun` asked: one core without a GPU is nothing for trainer=gpu."""
+    write_job(tmp_path / "0", dataclasses.replace(new_record(0, ("trainer=gpu",)), state="failed", exit_status=2))
+    sweep = SweepFile(
+        version=SWEEP_VERSION,
+        launcher="slurm",
+        settings=json.dumps(dataclasses.asdict(tiny_settings)),
+        program=own_program(),
+        working_dir=str(tmp_path),
+        jobs=(SweptJob(number=0, overrides=("trainer=gpu",), scheduler_job_id=None),),
+    )
+    write_sweep(tmp_path, sweep)
+    with pytest.raises(ConfigError, match=r"^hydra\.launcher\.gpus_per_node=0 is not possible; allowed: 1 with"):
+        resubmit(load_config(["task=resubmit", f"sweep={tmp_path}"]), Console(quiet=True))
 
 
 def test_newest_sweep_is_the_one_touched_last(tmp_path: Path) -> None:

@@ -119,6 +119,7 @@ def test_two_tasks_are_two_ranks_and_are_requeued_once(tiny_sweep, ask) -> None:
     sweep = tiny_sweep(tasks_per_node=2)
     sweep.submit(["steps=9", "holds_at=5"])
     sweep.await_step(0, 5)
+    sweep.await_text(sweep.folder / "0" / ".ranks" / "1" / "step", "5")  # or it would be held once more
     ask("scancel", "--signal=USR1", sweep.scheduler_id(0))
     sweep.start_now(0)
     sweep.await_state(0, "finished")

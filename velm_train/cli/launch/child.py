@@ -1,6 +1,5 @@
 """A job in; its process, watched from start to end, and job.json at every change of it, out."""
 
-import contextlib
 import dataclasses
 import os
 import re
@@ -23,7 +22,7 @@ from velm_train.cli.launch.record import (
     write_job,
 )
 from velm_train.core.errors import ResourceError
-from velm_train.core.locks import try_lock
+from velm_train.core.locks import is_locked, try_lock
 from velm_train.core.objective import read_objective
 
 EXIT_USER_ERROR, EXIT_PREEMPTED, EXIT_INTERRUPTED = 2, 75, 130
@@ -77,7 +76,7 @@ class RunningJob:
         self._sent: list[int] = []
         self._process: subprocess.Popen[bytes] | None = None
         job.folder.mkdir(parents=True, exist_ok=True)
-        self._lock = _hold(job, patience_seconds=patience_seconds)
+        self._lock: int | None = _hold(job, patience_seconds=patience_seconds)
         try:
             before = read_job(job.folder) or new_record(job.number, job.overrides)
             if before.state in DONE:
@@ -105,6 +104,7 @@ class RunningJob:
             title = f"== attempt {self.record.attempts}, {self.record.started}, {self.record.host}\n"
             log.write(title.encode())
             log.flush()
+            assert self._lock is not None
             try:
                 keep = (self._lock,)
                 self._process = start_process(self._job, output=log.fileno(), keep=keep, own_session=own_session)
@@ -135,10 +135,12 @@ class RunningJob:
             patience_seconds: how long to wait at most.
         """
         self._sent += arrived
+        assert self._lock is not None
         os.close(self._lock)  # of which the inside has a copy
-        with contextlib.suppress(JobBusyError):
-            self._lock = -1
+        try:
             self._lock = _hold(self._job, patience_seconds=patience_seconds)
+        except JobBusyError:  # it counts as stopped all the same, and whoever requeues it ends what is left
+            self._lock = None
 
     def finish(self) -> JobRecord:
         """Writes down how the process ended, which it has to have done; returns the record."""
@@ -154,7 +156,7 @@ class RunningJob:
             seconds=self.record.seconds + seconds_since(self.record.started),
         )
         write_job(self._job.folder, self.record)
-        if self._lock >= 0:
+        if self._lock is not None:
             os.close(self._lock)
         return self.record
 
@@ -205,14 +207,7 @@ def last_line(path: Path) -> str:
 
 def is_held(folder: Path) -> bool:
     """True while a process runs the job of a folder, as far as the file system knows locks."""
-    try:
-        descriptor = os.open(folder / LOCK_NAME, os.O_RDWR)
-    except OSError:
-        return False
-    try:
-        return not try_lock(descriptor)
-    finally:
-        os.close(descriptor)
+    return is_locked(folder / LOCK_NAME)
 
 
 def _hold(job: Job, *, patience_seconds: float) -> int:

@@ -5,6 +5,7 @@ from pathlib import Path
 from rich.console import Console
 
 from velm_train.cli.compose import load_config
+from velm_train.cli.launch.demands import check_demands
 from velm_train.cli.launch.hand_over import await_end, hand_to_slurm, run_here, sole_launcher
 from velm_train.cli.launch.job import PACKAGE, Job, make_job
 from velm_train.cli.launch.launchers import settings_from_json
@@ -21,8 +22,11 @@ from velm_train.cli.launch.slurm_submit import require_slurm
 from velm_train.cli.launch.sweep import conclude
 from velm_train.cli.launch.sweep_file import SWEEP_NAME, SweepFile, read_sweep
 from velm_train.config import Config
-from velm_train.config.launching import ProcessSettings
+from velm_train.config.launching import ProcessSettings, SlurmSettings
 from velm_train.core.errors import ConfigError, DataError
+
+LOOKED_AFTER = ("status", "resubmit")
+"""Tasks that are done here, before anything heavy is imported."""
 
 MIN_WIDTH = 140
 _DEPTH = ("*", "*/*")
@@ -85,11 +89,11 @@ def resubmit(config: Config, console: Console) -> int:
         words = {job.number: job.overrides for job in sweep.jobs}
         base = Path(sweep.working_dir)
         jobs = [make_job(n, words[n], sweep=folder, program=sweep.program, working_dir=base) for n in again]
+        settings = settings_from_json(sweep.launcher, sweep.settings)
         if PACKAGE in sweep.program:  # and no other program, whose words are not ours
-            jobs = _possible(jobs, folder, console)
+            jobs = _possible(jobs, settings, folder, console)
         if not jobs:
             return conclude(folder)
-        settings = settings_from_json(sweep.launcher, sweep.settings)
         if isinstance(settings, ProcessSettings):
             run_here(jobs, sweep=folder, settings=settings, console=console)
         else:
@@ -101,8 +105,8 @@ def resubmit(config: Config, console: Console) -> int:
     return conclude(folder)
 
 
-def _possible(jobs: list[Job], folder: Path, console: Console) -> list[Job]:
-    """Returns the jobs whose settings are possible, and says which are not.
+def _possible(jobs: list[Job], settings: ProcessSettings | SlurmSettings, folder: Path, console: Console) -> list[Job]:
+    """Returns the jobs whose settings are possible and served by the launcher, and says which are not.
 
     Raises:
         ConfigError: if all are impossible.
@@ -110,7 +114,9 @@ def _possible(jobs: list[Job], folder: Path, console: Console) -> list[Job]:
     problems: dict[int, str] = {}
     for job in jobs:
         try:
-            load_config([word for word in job.overrides if not word.lstrip("+~").startswith("hydra")])
+            config = load_config([word for word in job.overrides if not word.lstrip("+~").startswith("hydra")])
+            if isinstance(settings, SlurmSettings):
+                check_demands(settings, config=config)
         except ConfigError as error:
             problems[job.number] = str(error)
     plan = plan_batch(jobs, problems=problems)

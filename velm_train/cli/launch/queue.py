@@ -97,7 +97,8 @@ def read_lines(text: str, *, wanted: set[str]) -> Iterator[tuple[str, QueuedJob]
 
 
 def _precision(job_id: str) -> int:
-    return 2 if job_id.rpartition("_")[2].isdecimal() and "_" in job_id else 1 if "_" in job_id else 0
+    """Returns 0 for a whole array, or a job of none, 1 for several elements of one, 2 for one element."""
+    return 0 if "_" not in job_id else 1 if "[" in job_id else 2
 
 
 def _jobs_of(job_id: str, wanted: set[str]) -> list[str]:
