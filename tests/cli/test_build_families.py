@@ -1,15 +1,16 @@
 """Settings of every family become models, renderers and devices; what is not here is refused before anything else."""
 
 from pathlib import Path
-from typing import get_args
+from typing import NoReturn, get_args
 
 import pytest
 import torch
 from peft import PeftModel
 
 from velm_train.assets.library import AssetLibrary
+from velm_train.cli.build_detector import make_detector
+from velm_train.cli.build_engine import make_device
 from velm_train.cli.build_model import (
-    make_device,
     make_model,
     make_renderer,
     make_untuned,
@@ -127,6 +128,22 @@ def test_device_is_the_trainer_s(monkeypatch: pytest.MonkeyPatch) -> None:
     assert make_device(load_config([])) == torch.device("cpu")
     assert make_device(load_config(["trainer=gpu"])) == torch.device("cuda", 1)
     assert make_device(load_config(["trainer.accelerator=auto"])) == torch.device("cuda", 1)
+
+
+@pytest.mark.parametrize("accelerator", ["gpu", "auto"])
+def test_detector_runs_where_the_trainer_trains(accelerator: str, assets, monkeypatch: pytest.MonkeyPatch) -> None:
+    class LoadedError(Exception):  # the backbone is not loaded: there is no GPU
+        pass
+
+    def load(name: str, *, assets: AssetLibrary, device: torch.device) -> NoReturn:
+        raise LoadedError(device)
+
+    monkeypatch.setattr("torch.cuda.is_available", lambda: True)
+    monkeypatch.setattr("torch.cuda.current_device", lambda: 1)
+    monkeypatch.setattr("velm_train.cli.build_detector.load_backbone", load)
+    with pytest.raises(LoadedError) as loaded:
+        make_detector(load_config([f"trainer.accelerator={accelerator}"]), assets=assets)
+    assert loaded.value.args == (torch.device("cuda", 1),)
 
 
 def test_only_the_embedded_model_needs_embedded_weights() -> None:

@@ -20,7 +20,6 @@ import torch
 
 from velm_train import config as settings
 from velm_train.cli.compose import load_config, set_offline_environment
-from velm_train.cli.launch.look_after import LOOKED_AFTER, look_after
 from velm_train.cli.tasks import run_task
 from velm_train.config import Config
 from velm_train.core.progress import SilentProgress
@@ -113,10 +112,7 @@ def run_in_process(words: Sequence[str], *, artifacts: Path, folder: Path) -> Ru
     shown = io.StringIO()
     try:
         with contextlib.redirect_stdout(shown), watch_settings() as read:
-            if config.task.name in LOOKED_AFTER:
-                look_after(config)
-            else:
-                run_task(config, run_folder=folder)
+            run_task(config, run_folder=folder)
     finally:
         torch.set_num_threads(threads)
     return Run(

@@ -10,6 +10,7 @@ import pytest
 
 from velm_train.cli.build_detector import make_detector
 from velm_train.cli.compose import load_config
+from velm_train.cli.launch.look_after import look_after
 from velm_train.cli.launch.sweep_file import SWEEP_VERSION, SweepFile, write_sweep
 from velm_train.cli.main import main
 from velm_train.cli.ranks import rank_of_process
@@ -96,10 +97,13 @@ def read_by_predict(run_alone, road) -> set[str]:
 
 
 @pytest.fixture
-def read_by_status(run_alone, tmp_path: Path) -> set[str]:
+def read_by_status(watch, tmp_path: Path) -> set[str]:
     nothing = SweepFile(version=SWEEP_VERSION, launcher="process", settings="{}", program=(), working_dir="", jobs=())
     write_sweep(tmp_path / "sweep", nothing)
-    return {key for key in run_alone("task=status", f"sweep={tmp_path / 'sweep'}").read if key == "sweep"}
+    config = load_config(["task=status", f"sweep={tmp_path / 'sweep'}"])
+    with watch() as read:
+        look_after(config)
+    return {key for key in read if key == "sweep"}
 
 
 @pytest.fixture

@@ -1,14 +1,21 @@
 """What a block keeps and what a step computes, against counts of the real thing."""
 
+import weakref
+from collections.abc import Iterable
+
 import pytest
 import torch
 from torch.autograd.graph import saved_tensors_hooks
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_iter
 from torch.utils.flop_counter import FlopCounterMode
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from velm_train.models.decoder_shape import DecoderShape, shape_of
 from velm_train.models.lora import LoraSettings, attach_lora
 from velm_train.models.quantisation import Quantisation
+from velm_train.models.recompute import recompute_activations
+from velm_train.training.memory import BatchSize, MemoryModel, estimate_memory
 
 BLOCKS, WIDTH, INNER, HEADS, KV_HEADS, HEAD_WIDTH, RANK = 3, 128, 320, 4, 2, 32, 4
 
@@ -67,6 +74,58 @@ def test_what_blocks_keep_is_what_autograd_saves(length, dtype, mixed, value_byt
     of_token = shape_of(model).kept_bytes_per_token(value_bytes=value_bytes, cast_bytes=cast_bytes)
     assert output.last_hidden_state.requires_grad
     assert sum(kept.values()) == pytest.approx(2 * length * BLOCKS * of_token, rel=0.07)
+
+
+class LiveBytes(TorchDispatchMode):
+    """Counts the bytes of all tensors that are made while it is on, and how many were there at once.
+
+    Weights, of which operations return views, are not made.
+    """
+
+    def __init__(self, *, weights: Iterable[torch.Tensor]) -> None:
+        super().__init__()
+        self._sizes = {weight.untyped_storage()._cdata: 0 for weight in weights}
+        self.peak = 0
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        del types
+        made = func(*args, **(kwargs or {}))
+        for tensor in tree_iter(made):
+            if isinstance(tensor, torch.Tensor) and (key := tensor.untyped_storage()._cdata) not in self._sizes:
+                storage = tensor.untyped_storage()
+                self._sizes[key] = storage.nbytes()
+                weakref.finalize(storage, self._sizes.pop, key)
+        self.peak = max(self.peak, sum(self._sizes.values()))
+        return made
+
+
+@pytest.mark.parametrize("every", [0, 1, 2, 3])
+@pytest.mark.parametrize(
+    ("dtype", "value_bytes", "cast_bytes"), [(torch.float32, 4, 0), (torch.bfloat16, 2, 4)], ids=["float32", "bfloat16"]
+)
+def test_predicted_memory_of_a_pass_is_what_is_there_at_once(every, dtype, value_bytes, cast_bytes) -> None:
+    model, length = decoder(dtype=dtype), 256
+    if every:
+        recompute_activations(model, every=every)
+    embeds = torch.randn(2, length, WIDTH, dtype=dtype, requires_grad=True)
+    learning = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    with LiveBytes(weights=[*model.parameters(), *model.buffers(), embeds]) as live:
+        output = model(inputs_embeds=embeds, use_cache=False).last_hidden_state
+        output.backward(torch.ones_like(output))
+    sizes = MemoryModel(
+        shape=shape_of(model),
+        stored_bytes=0,
+        decoder_bytes=0,
+        copied_bytes=0,
+        num_learning=0,
+        gradient_bytes=sum(parameter.nbytes for parameter in learning),
+        state_bytes=0,
+        value_bytes=value_bytes,
+        cast_bytes=cast_bytes,
+        residual_bytes=dtype.itemsize,
+    )
+    batch = BatchSize(samples=2, tokens=2 * length, supervised=0, input_bytes=0)
+    assert estimate_memory(sizes, batch, every=every).passing == pytest.approx(live.peak, rel=0.07)
 
 
 def test_operations_are_those_that_a_counter_sees() -> None:

@@ -48,21 +48,32 @@ BATCH = BatchSize(samples=3, tokens=300, supervised=9, input_bytes=1000)
 OF_BLOCK = 2 * 10 * 4 + (4 * 20 + 3 * 30) * 2 + 70 * 4  # float32 residuals and inputs of LoRA, the rest in two bytes
 
 
+PASSING = 30 * (2 * 2 + 4) + 10 * 4  # gradients of two factors in two bytes, LoRA's and the residual's in float32
+
+
 @pytest.mark.parametrize(
-    ("every", "of_token"),
+    ("every", "at_the_loss", "at_the_last_again"),
     [
-        (0, 4 * OF_BLOCK),
-        (2, 2 * OF_BLOCK + 2 * 40 + OF_BLOCK),  # two inputs of 10 values in 4 bytes, and one block at a time
-        (3, 2 * OF_BLOCK + 2 * 40 + OF_BLOCK),  # the first and the fourth
-        (1, 4 * 40 + OF_BLOCK),
+        (0, 4 * OF_BLOCK, 0),
+        (2, 2 * OF_BLOCK + 2 * 40, 0),  # kept: second, fourth; again: first, third, when the fourth is gone
+        (3, 2 * OF_BLOCK + 2 * 40, OF_BLOCK),  # kept: second, third; again: first, fourth
+        (1, 4 * 40, OF_BLOCK),
     ],
 )
-def test_estimate_by_hand(every, of_token):
+def test_estimate_by_hand(every, at_the_loss, at_the_last_again):
     estimate = estimate_memory(MODEL, BATCH, every=every)
-    assert estimate.activations == 300 * of_token
+    logits = 3 * 4 * 9 * 100
+    assert estimate.activations == 300 * at_the_loss
     assert (estimate.weights, estimate.copies, estimate.gradients) == (50_000, 12_800, 280)
-    assert (estimate.optimiser, estimate.logits, estimate.inputs) == (560, 3 * 4 * 9 * 100, 1000)
-    assert estimate.total == 50_000 + 12_800 + 280 + 560 + 300 * of_token + 10_800 + 1000
+    assert (estimate.optimiser, estimate.logits, estimate.inputs) == (560, logits, 1000)
+    assert estimate.way_back == 300 * (at_the_last_again + PASSING) - logits
+    assert estimate.passing == 12_800 + 280 + 300 * (at_the_loss + at_the_last_again + PASSING)
+    assert estimate.total == 50_000 + 560 + 1000 + estimate.passing
+
+
+def test_logits_that_are_larger_than_the_way_back_hide_it():
+    estimate = estimate_memory(MODEL, replace(BATCH, supervised=300), every=0)
+    assert (estimate.logits, estimate.way_back) == (3 * 4 * 300 * 100, 0)
 
 
 def test_quantised_weights_take_half_a_byte_and_their_scales():

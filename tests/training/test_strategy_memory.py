@@ -47,7 +47,7 @@ PASS = estimate_memory(MODEL, BATCH, every=0)
 def test_by_hand_on_four_devices(strategy, weights, learning) -> None:
     got = device_memory(strategy, MODEL, BATCH, block=850, num_devices=4, every=0)
     assert (got.weights, got.learning) == (weights, learning)
-    assert got.passing == PASS.activations + PASS.logits + PASS.inputs
+    assert got.passing == PASS.activations + PASS.logits + PASS.way_back + PASS.inputs
     assert got.total == got.weights + got.learning + got.passing
 
 

@@ -5,7 +5,7 @@ from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from pathlib import Path
 
-from velm_train.cli.build_model import make_device
+from velm_train.cli.build_engine import make_device
 from velm_train.cli.instruct import Material, collator
 from velm_train.cli.prepare import Looked
 from velm_train.cli.shared_rows import PREDICTIONS_NAME, shared_rows

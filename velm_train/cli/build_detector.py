@@ -9,6 +9,7 @@ import torch
 from velm_train.assets.library import AssetLibrary
 from velm_train.backbones.load import BACKBONE_NAMES, load_backbone
 from velm_train.backbones.protocol import Backbone
+from velm_train.cli.build_engine import make_device
 from velm_train.config import Config
 from velm_train.config.detectors import AnomalibConfig, DetectorConfig, MapsConfig
 from velm_train.config.model import EMBEDDED
@@ -25,7 +26,7 @@ def make_detector(config: Config, *, assets: AssetLibrary) -> Callable[[], Detec
         ConfigError: if the backbone does not have the layers, or a setting does not suit the detector.
         AssetError: if weights cannot be had.
     """
-    detector, device = config.detector, _device(config)
+    detector, device = config.detector, make_device(config)
     make = _maker(detector, seed=config.seed, device=device, assets=assets)
     if detector.num_folds == 0:
         return make
@@ -47,16 +48,12 @@ def make_backbone_views(config: Config, *, assets: AssetLibrary) -> BackboneView
     if shared or detector.maps is not None or detector.anomalib is not None:
         return None
     return BackboneViews(
-        load_backbone(detector.backbone, assets=assets, device=_device(config)),
+        load_backbone(detector.backbone, assets=assets, device=make_device(config)),
         layers=detector.layers,
         input_hw=(detector.input_height_px, detector.input_width_px),
         half_precision=detector.half_precision,
-        device=_device(config),
+        device=make_device(config),
     )
-
-
-def _device(config: Config) -> torch.device:
-    return torch.device("cuda" if config.trainer.accelerator == "gpu" else "cpu")
 
 
 def _maker(

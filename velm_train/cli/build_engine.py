@@ -5,7 +5,7 @@ from typing import Any, cast
 
 import torch
 
-from velm_train.cli.ranks import num_devices
+from velm_train.cli.ranks import num_devices, require_accelerator
 from velm_train.config import Config
 from velm_train.core.ranks import ONLY_RANK, Rank
 from velm_train.training.engine import Engine
@@ -23,6 +23,19 @@ def take_device(config: Config, rank: Rank) -> None:
         threads = max(1, (threads or os.cpu_count() or 1) // rank.num_local)
     if threads > 0:
         torch.set_num_threads(threads)
+
+
+def make_device(config: Config) -> torch.device:
+    """Returns where detector, frozen towers and answers are computed: where the trainer trains.
+
+    Raises:
+        ConfigError: if that is a GPU and there is none.
+    """
+    accelerator = config.trainer.accelerator
+    if accelerator == "cpu" or (accelerator == "auto" and not torch.cuda.is_available()):
+        return torch.device("cpu")
+    require_accelerator(config)
+    return torch.device("cuda", torch.cuda.current_device())
 
 
 def make_engine(config: Config, *, strategy: StrategyName = "single", rank: Rank = ONLY_RANK) -> Engine:

@@ -6,7 +6,7 @@ from typing import Any, cast
 import torch
 
 from velm_train.assets.library import AssetLibrary
-from velm_train.cli.ranks import require_accelerator
+from velm_train.cli.build_engine import make_device
 from velm_train.collation.render import FamilyViews, PromptRenderer, embedded_renderer
 from velm_train.config import Config
 from velm_train.core.records import ViewKind
@@ -172,19 +172,6 @@ def max_tokens(config: Config, *, model: BuiltModel) -> int:
     """Returns how long a sample may be: what the settings say, or the language model's own context."""
     limit = config.instructions.max_tokens
     return model.max_context if limit is None else limit
-
-
-def make_device(config: Config) -> torch.device:
-    """Returns where the frozen towers and the answers are computed: where the trainer trains.
-
-    Raises:
-        ConfigError: if that is a GPU and there is none.
-    """
-    accelerator = config.trainer.accelerator
-    if accelerator == "cpu" or (accelerator == "auto" and not torch.cuda.is_available()):
-        return torch.device("cpu")
-    require_accelerator(config)
-    return torch.device("cuda", torch.cuda.current_device())
 
 
 def require_machine(config: Config) -> None:

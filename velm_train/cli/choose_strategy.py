@@ -7,7 +7,8 @@ from typing import cast
 import torch
 from rich.table import Table
 
-from velm_train.cli.build_model import adapter_optimisation, make_device
+from velm_train.cli.build_engine import make_device
+from velm_train.cli.build_model import adapter_optimisation
 from velm_train.cli.visits import Visits
 from velm_train.cli.workshop import Workshop
 from velm_train.config import Config

@@ -6,7 +6,8 @@ from dataclasses import asdict
 import torch
 
 from velm_train.cli.asking import Asker, asked_images, scorer_of
-from velm_train.cli.build_model import make_device, make_renderer, make_untuned
+from velm_train.cli.build_engine import make_device
+from velm_train.cli.build_model import make_renderer, make_untuned
 from velm_train.cli.classifier_rows import CLASSIFIER_ROWS, classifier_rows
 from velm_train.cli.instruct import Material
 from velm_train.cli.prepare import Looked

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from velm_train.cli.asking import Asker, asked_images, scorer_of
 from velm_train.cli.build_data import label_sets
-from velm_train.cli.build_model import make_device
+from velm_train.cli.build_engine import make_device
 from velm_train.cli.calibrate_answers import ask_held_out, judge_answers
 from velm_train.cli.control_rows import control_row, prior_row
 from velm_train.cli.instruct import Material

@@ -4,8 +4,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, cast
 
+from velm_train.cli.build_engine import make_device
 from velm_train.cli.build_model import (
-    make_device,
     option_sampling,
     question_views,
     task_mix,

@@ -15,7 +15,8 @@ from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
 from velm_train.cli.build_detector import make_detector
-from velm_train.cli.build_model import make_device, make_model, make_renderer, question_views
+from velm_train.cli.build_engine import make_device
+from velm_train.cli.build_model import make_model, make_renderer, question_views
 from velm_train.cli.calibrate_answers import ANSWERS_FILE
 from velm_train.cli.instruct import collator
 from velm_train.cli.prepare import region_settings

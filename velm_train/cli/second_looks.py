@@ -3,7 +3,7 @@
 import math
 from collections.abc import Sequence
 
-from velm_train.cli.build_model import make_device
+from velm_train.cli.build_engine import make_device
 from velm_train.cli.instruct import Material
 from velm_train.cli.teach import Taught
 from velm_train.cli.workshop import Workshop

@@ -50,6 +50,20 @@ class DecoderShape:
         read = self.adapted_width * cast_bytes or (2 * self.width + self.inner_width) * value_bytes
         return 2 * self.width * _FLOAT32_BYTES + values * value_bytes + read
 
+    def passing_bytes_per_token(self, *, value_bytes: int, cast_bytes: int, residual_bytes: int) -> int:
+        """Returns what the gradients of one token take at most on their way through a block.
+
+        That is in the MLP: the gradients of both factors of its product, the residual stream's, and LoRA's gradient of
+        what it reads in float32 where it casts it.
+
+        Args:
+            value_bytes: of the type that is computed in.
+            cast_bytes: of the type that LoRA casts its inputs to; 0 where it takes them as they are.
+            residual_bytes: of a value between two blocks.
+        """
+        of_lora = _FLOAT32_BYTES if cast_bytes else 0
+        return self.inner_width * (2 * value_bytes + of_lora) + self.width * residual_bytes
+
     def training_operations(self, *, tokens: int, squared_lengths: int, supervised: int) -> float:
         """Returns the floating-point operations that training needs, by the 4N rule.
 

@@ -5,12 +5,14 @@
     gradients      of what learns
     optimiser      states of what learns: 8 bytes a weight of AdamW, 2 of its 8-bit forms
     activations    tokens x blocks x what one block keeps of a token (`DecoderShape.kept_bytes_per_token`); of a block
-                   that is computed again its input alone, and the whole of one such block at a time
+                   that is computed again its input alone
     logits         supervised tokens x vocabulary x 3 in float32: logits, probabilities, their gradient
+    way back       gradients on their way through one block (`DecoderShape.passing_bytes_per_token`), and that block
+                   once it has been computed again; beyond the logits alone, which are gone by then
     inputs         the batch itself
 
 Tokens include padding. Left out, because they are small beside these: activations of projector and look-twice
-adapter, and gradients on their way through one block.
+adapter.
 """
 
 import dataclasses
@@ -94,6 +96,7 @@ class MemoryEstimate:
     optimiser: int
     activations: int
     logits: int
+    way_back: int
     inputs: int
 
     @property
@@ -104,7 +107,7 @@ class MemoryEstimate:
     @property
     def passing(self) -> int:
         """What a forward and backward pass takes and gives back."""
-        return self.copies + self.gradients + self.activations + self.logits
+        return self.copies + self.gradients + self.activations + self.logits + self.way_back
 
 
 def memory_model(module: nn.Module, decoder: nn.Module, *, precision: str, state_bytes: int) -> MemoryModel:
@@ -148,15 +151,22 @@ def estimate_memory(model: MemoryModel, batch: BatchSize, *, every: int) -> Memo
     """
     shape = model.shape
     of_block = shape.kept_bytes_per_token(value_bytes=model.value_bytes, cast_bytes=model.cast_bytes)
-    again = len(range(0, shape.num_blocks, every)) if every else 0
-    of_token = (shape.num_blocks - again) * of_block + again * shape.width * model.residual_bytes
+    again = range(0, shape.num_blocks, every) if every else range(0)
+    kept = shape.num_blocks - len(again)
+    # The way back begins with all kept blocks; when it reaches the last that is computed again, those behind are gone.
+    at_last_again = again[-1] - len(again) + 2 if again else 0
+    of_way_back = max(0, at_last_again - kept) * of_block + shape.passing_bytes_per_token(
+        value_bytes=model.value_bytes, cast_bytes=model.cast_bytes, residual_bytes=model.residual_bytes
+    )
+    logits = _LOGIT_COPIES * _FLOAT32_BYTES * batch.supervised * shape.vocabulary
     return MemoryEstimate(
         weights=model.stored_bytes,
         copies=model.copied_bytes,
         gradients=model.gradient_bytes,
         optimiser=model.num_learning * model.state_bytes,
-        activations=batch.tokens * (of_token + (of_block if again else 0)),
-        logits=_LOGIT_COPIES * _FLOAT32_BYTES * batch.supervised * shape.vocabulary,
+        activations=batch.tokens * (kept * of_block + len(again) * shape.width * model.residual_bytes),
+        logits=logits,
+        way_back=max(0, batch.tokens * of_way_back - logits),
         inputs=batch.input_bytes,
     )
 

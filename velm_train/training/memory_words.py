@@ -25,6 +25,7 @@ def preflight_line(
         "optimiser": estimate.optimiser,
         "activations": estimate.activations,
         "logits": estimate.logits,
+        "way back": estimate.way_back,
         "batch": estimate.inputs,
         "all else": other,
     }

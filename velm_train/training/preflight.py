@@ -3,6 +3,9 @@
     pre-flight:  predicted memory ─► forward and backward ─► measured peak ─► everything put back
                         └─ checkpointing=auto: no, some, all blocks compute again, until the batch fits
 
+On a GPU the peak is what tensors took. On the CPU it is what was resident: blocks that were freed and are kept by the
+allocator, and what is imported on the way, come on top of the prediction.
+
 A batch that does not fit ends the run with one line that says which one it is and what would help, whether it is met
 here or in the middle of training.
 """

@@ -77,7 +77,7 @@ def device_memory(
         every: blocks of which the first is computed again; 1 for all, 0 for none.
     """
     alone = estimate_memory(model, batch, every=every)
-    passing = alone.activations + alone.logits + alone.inputs + alone.copies
+    passing = alone.passing - alone.gradients + alone.inputs  # gradients are part of what learning adds
     blocks = block * model.shape.num_blocks
     share = 1 / num_devices
     weights = float(alone.weights)
