@@ -61,6 +61,12 @@ def test_bad_words_are_one_line_and_status_2(words: list[str], expected: str, fa
     assert expected in one_line(text)
 
 
+def test_words_are_read_without_what_models_are_made_of() -> None:
+    heavy = ("transformers", "pytorch_lightning", "peft", "datasets", "scipy", "sklearn", "torchvision")
+    code = f"import sys, velm_train.cli.main; print(*[name for name in {heavy} if name in sys.modules])"
+    assert subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout == "\n"
+
+
 def test_output_folder_below_a_file_is_refused_before_anything_is_loaded(tmp_path: Path, fail_with) -> None:
     (tmp_path / "file").write_text("")
     folder = tmp_path / "file" / "runs"

@@ -27,8 +27,9 @@ from velm_train.models.embedded.embedded import EmbeddedVLM
 from velm_train.models.embedded.vision import VisionSettings
 from velm_train.models.look_twice.adapter import LookTwiceSettings
 from velm_train.models.lora import LoraSettings
+from velm_train.pipeline.cache_choice import FeatureCache
 from velm_train.pipeline.detection import CategoryDetections, detect_categories
-from velm_train.pipeline.features import FeatureCache, FeatureReader, build_features
+from velm_train.pipeline.features import FeatureReader, build_features
 from velm_train.pipeline.live_features import ViewEncoder
 from velm_train.pipeline.looking import RegionSettings, calibrate_gates
 from velm_train.pipeline.views import MapSource

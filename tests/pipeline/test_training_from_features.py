@@ -15,7 +15,8 @@ from velm_train.core.progress import SilentProgress
 from velm_train.core.records import View
 from velm_train.models.embedded.embedded import EmbeddedVLM
 from velm_train.pipeline.augmentation import shown_view
-from velm_train.pipeline.features import FeatureCache, FeatureReader, build_features
+from velm_train.pipeline.cache_choice import FeatureCache
+from velm_train.pipeline.features import FeatureReader, build_features
 from velm_train.pipeline.live_features import ViewEncoder
 from velm_train.pipeline.views import MapSource
 from velm_train.training.datamodule import SampleDataModule

@@ -13,9 +13,9 @@ from torch import nn
 from velm_train.core.batch import IGNORE_INDEX, Batch, VisionEvidence
 from velm_train.core.progress import SilentProgress
 from velm_train.models.protocol import TrainingOutput
+from velm_train.training.balance import Balance
 from velm_train.training.datamodule import SampleDataModule
 from velm_train.training.fit import Engine, RunOutput
-from velm_train.training.orders import Balance
 from velm_train.training.samplers import SampleFacts
 
 VOCABULARY_SIZE, WIDTH, FEATURES = 11, 6, 5

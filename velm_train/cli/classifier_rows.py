@@ -20,7 +20,8 @@ from velm_train.evaluation.baselines import (
     pool,
 )
 from velm_train.evaluation.gated import GatedImage as AskedImage
-from velm_train.pipeline.features import FeatureCache, FeatureReader, build_features
+from velm_train.pipeline.cache_choice import FeatureCache
+from velm_train.pipeline.features import FeatureReader, build_features
 from velm_train.pipeline.live_features import ViewEncoder
 
 CLASSIFIER_ROWS = ("linear_probe", "prototype", "detector_probe", "detector_prototype")

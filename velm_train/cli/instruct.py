@@ -24,7 +24,8 @@ from velm_train.core.records import GatePolicy, ImageRecord, InstructionSample, 
 from velm_train.instructions.finding import Finding
 from velm_train.instructions.store import sample_to_json, write_samples
 from velm_train.models.build import BuiltModel
-from velm_train.pipeline.features import FeatureCache, FeatureReader, build_features
+from velm_train.pipeline.cache_choice import FeatureCache
+from velm_train.pipeline.features import FeatureReader, build_features
 from velm_train.pipeline.live_features import ViewEncoder
 from velm_train.pipeline.looking import GatedImage
 from velm_train.pipeline.samples import CropSettings, findings_of, questions_by_image, training_samples, views_in

@@ -7,8 +7,8 @@ from velm_train.config.augmentation import AugmentationConfig
 from velm_train.config.checks import at_least, between, inside, one_of, require
 from velm_train.config.packing import check_packing
 from velm_train.config.strategies import check_devices, check_sharding
-from velm_train.pipeline.features import FeatureCache
-from velm_train.training.orders import Balance
+from velm_train.pipeline.cache_choice import FeatureCache
+from velm_train.training.balance import Balance
 
 BALANCES = get_args(Balance)
 CHECKPOINTING = ("auto", "off", "every_n", "full")

@@ -16,7 +16,6 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 import torch
 from jaxtyping import Float
@@ -27,12 +26,10 @@ from velm_train.core.errors import DiskFullError
 from velm_train.core.hashing import sha256_json
 from velm_train.core.progress import Advance, Progress
 from velm_train.core.records import View
+from velm_train.pipeline.cache_choice import FeatureCache
 from velm_train.pipeline.feature_files import FeatureFile, FeatureWriter
 from velm_train.pipeline.live_features import LiveFeatures, ViewEncoder
 from velm_train.pipeline.views import MapSource, view_key
-
-FeatureCache = Literal["auto", "on", "off"]
-"""Whether features are stored: where the disk has room for them, in any case, or never."""
 
 FEATURES_VERSION = 2
 _SECONDS_NAME = "seconds.json"

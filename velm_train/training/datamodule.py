@@ -13,9 +13,9 @@ from velm_train.core.batch import Batch
 from velm_train.core.errors import ArtifactError
 from velm_train.core.hashing import sha256_json
 from velm_train.core.ranks import Rank
+from velm_train.training.balance import Balance
 from velm_train.training.batches import TrainingBatch, WindowedBatch
 from velm_train.training.hard_examples import HardExamples
-from velm_train.training.orders import Balance
 from velm_train.training.samplers import MicroBatchPlan, SampleFacts, SamplePlan
 
 Collate = Callable[[Sequence[int], Sequence[int] | None], TrainingBatch]

@@ -2,15 +2,14 @@
 
 from collections import defaultdict
 from collections.abc import Sequence
-from typing import Literal
 
 import numpy as np
 from jaxtyping import Int
 
 from velm_train.core.seeding import generator
+from velm_train.training.balance import Balance
 from velm_train.training.bundles import SharedPrefix
 
-Balance = Literal["none", "type", "category", "gate", "hard"]
 SampleOrder = Int[np.ndarray, " n"]
 
 

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from velm_train.core.errors import ConfigError
 from velm_train.core.ranks import ONLY_RANK, Rank
 from velm_train.core.seeding import generator
+from velm_train.training.balance import Balance
 from velm_train.training.bundles import (
     ALONE,
     Draw,
@@ -25,7 +26,7 @@ from velm_train.training.bundles import (
     squared_lengths,
 )
 from velm_train.training.hard_examples import HardExamples
-from velm_train.training.orders import Balance, SampleOrder, drawn_together, epoch_order, in_buckets
+from velm_train.training.orders import SampleOrder, drawn_together, epoch_order, in_buckets
 from velm_train.training.windows import PassLimits, WindowCutter, cut_into_passes
 
 
